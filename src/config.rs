@@ -1,0 +1,433 @@
+//! Flags, environment and file to one checked [`Config`]. After it no configuration error is possible.
+//!
+//! A flag beats the environment, which beats the file, which beats the default.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
+
+use crate::listen::Address;
+
+/// What was typed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cloudia",
+    version,
+    about = "Serves hot, small, often-changing files from memory",
+    long_about = "Serves hot, small, often-changing files from memory.\n\nEvery file of the data directory is kept in memory, \
+                  already compressed. A change is picked up by itself within milliseconds, whole or not at all. \
+                  The page that fetches a file says with ?maxage=N how many seconds its copy may live.",
+    after_help = "Without a command it serves. Every flag of `serve` can be set by a variable (CLOUDIA_DATA, CLOUDIA_LISTEN, \
+                  ...) and by a key of the file given with --config (data, listen, ...). A flag beats a variable, which \
+                  beats the file.\n\nExamples:\n  cloudia                                    serve ./data on port 8080\n  \
+                  cloudia --data /srv/feed --listen [::]:80 --listen 0.0.0.0:80 --user www-data\n  cloudia check --config \
+                  cloudia.toml",
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    #[command(flatten)]
+    serve: ServeArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve a data directory (the default command)
+    Serve(ServeArgs),
+    /// Say whether a configuration is good: exit 0 if it is, 1 if not
+    Check {
+        /// The file to check
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+/// The flags of `serve`, which are the keys of the file as well.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(default)]
+struct ServeArgs {
+    /// Read these settings from a file (TOML)
+    #[arg(long, value_name = "FILE", env = "CLOUDIA_CONFIG")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+
+    /// The directory to serve [default: data]
+    #[arg(long, value_name = "DIR", env = "CLOUDIA_DATA")]
+    data: Option<PathBuf>,
+
+    /// Where to listen: ADDR:PORT, [ADDR]:PORT or unix:/path; may be repeated [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "ADDR:PORT", env = "CLOUDIA_LISTEN", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_more")]
+    listen: Vec<Address>,
+
+    /// Where to answer health checks and metrics, or off [default: 127.0.0.1:9180]
+    #[arg(long, value_name = "ADDR:PORT|off", env = "CLOUDIA_ADMIN")]
+    #[serde(deserialize_with = "from_text")]
+    admin: Option<Admin>,
+
+    /// Threads that serve [default: one a core]
+    #[arg(long, value_name = "N", env = "CLOUDIA_WORKERS")]
+    workers: Option<usize>,
+
+    /// Close a connection that is idle for so long after an answer [default: 75]
+    #[arg(long, value_name = "SECS", env = "CLOUDIA_KEEP_ALIVE_TIMEOUT")]
+    keep_alive_timeout: Option<u32>,
+
+    /// Give a request's head so long to arrive [default: 10]
+    #[arg(long, value_name = "SECS", env = "CLOUDIA_HEADER_TIMEOUT")]
+    header_timeout: Option<u32>,
+
+    /// Cut a client that takes no byte of its answer for so long [default: 30]
+    #[arg(long, value_name = "SECS", env = "CLOUDIA_SEND_TIMEOUT")]
+    send_timeout: Option<u32>,
+
+    /// When asked to stop, give open connections so long to finish [default: 5]
+    #[arg(long, value_name = "SECS", env = "CLOUDIA_GRACE")]
+    grace: Option<u32>,
+
+    /// Become this user once the ports are bound
+    #[arg(long, value_name = "NAME", env = "CLOUDIA_USER")]
+    user: Option<String>,
+
+    /// Answer 503 beyond so many connections [default: what the descriptor limit allows]
+    #[arg(long, value_name = "N", env = "CLOUDIA_MAX_CONNECTIONS")]
+    max_connections: Option<usize>,
+
+    /// How to wait for the network [default: auto]
+    #[arg(long, value_name = "DRIVER", env = "CLOUDIA_IO")]
+    io: Option<IoChoice>,
+}
+
+/// How to wait for the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IoChoice {
+    /// io_uring where it is allowed, else epoll
+    #[default]
+    Auto,
+    /// io_uring or nothing
+    Uring,
+    /// epoll
+    Epoll,
+}
+
+/// Where the admin listener is, if anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admin {
+    /// Nowhere.
+    Off,
+    /// Here.
+    At(SocketAddr),
+}
+
+impl FromStr for Admin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Admin::Off);
+        }
+        text.parse().map(Admin::At).map_err(|_| format!("{text:?} is not ADDR:PORT such as 127.0.0.1:9180, nor off"))
+    }
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Task {
+    /// Serve.
+    Serve(Box<Config>),
+    /// Say that this configuration is good.
+    Good(PathBuf),
+}
+
+/// A configuration that was checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data directory.
+    pub data: PathBuf,
+    /// At least one.
+    pub listen: Vec<Address>,
+    /// Where the admin listener is.
+    pub admin: Admin,
+    /// Threads that serve; None: one a core.
+    pub workers: Option<usize>,
+    /// In seconds, like the following.
+    pub keep_alive_timeout: u32,
+    /// For a head.
+    pub header_timeout: u32,
+    /// Between two bytes of an answer.
+    pub send_timeout: u32,
+    /// For the end.
+    pub grace: u32,
+    /// Whom to become.
+    pub user: Option<String>,
+    /// None: what the descriptor limit allows.
+    pub max_connections: Option<usize>,
+    /// How to wait.
+    pub io: IoChoice,
+}
+
+/// A configuration that is not good: one line that names the thing and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The command line is at fault, or asks for help, which is no fault.
+    #[error("{0}")]
+    Usage(clap::Error),
+    /// Some value is.
+    #[error("{0}")]
+    Value(String),
+    /// The file of `check` is at fault.
+    #[error("{0}")]
+    Checked(String),
+}
+
+const MAX_WORKERS: usize = 1024;
+const MAX_SECS: u32 = 7 * 24 * 3600;
+
+impl Task {
+    /// Reads the command line, and what it names.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Self, ConfigError> {
+        let cli = Cli::try_parse_from(arguments).map_err(ConfigError::Usage)?;
+        match cli.command {
+            Some(Command::Check { config }) => match file(&config).and_then(ServeArgs::check) {
+                Ok(_) => Ok(Task::Good(config)),
+                Err(error) => Err(ConfigError::Checked(error)),
+            },
+            Some(Command::Serve(args)) => args.into_task(),
+            None => cli.serve.into_task(),
+        }
+    }
+}
+
+impl ServeArgs {
+    fn into_task(self) -> Result<Task, ConfigError> {
+        let below = match &self.config {
+            Some(path) => file(path).map_err(ConfigError::Value)?,
+            None => ServeArgs::default(),
+        };
+        let config = self.over(below).check().map_err(ConfigError::Value)?;
+        Ok(Task::Serve(Box::new(config)))
+    }
+
+    fn over(self, below: ServeArgs) -> ServeArgs {
+        ServeArgs {
+            config: self.config,
+            data: self.data.or(below.data),
+            listen: if self.listen.is_empty() { below.listen } else { self.listen },
+            admin: self.admin.or(below.admin),
+            workers: self.workers.or(below.workers),
+            keep_alive_timeout: self.keep_alive_timeout.or(below.keep_alive_timeout),
+            header_timeout: self.header_timeout.or(below.header_timeout),
+            send_timeout: self.send_timeout.or(below.send_timeout),
+            grace: self.grace.or(below.grace),
+            user: self.user.or(below.user),
+            max_connections: self.max_connections.or(below.max_connections),
+            io: self.io.or(below.io),
+        }
+    }
+
+    fn check(self) -> Result<Config, String> {
+        let within = |name: &str, value: Option<u32>, least: u32, default: u32| match value {
+            Some(value) if value < least || value > MAX_SECS => {
+                Err(format!("{name} is {value}, it must be between {least} and {MAX_SECS} seconds"))
+            }
+            value => Ok(value.unwrap_or(default)),
+        };
+        if let Some(workers) = self.workers
+            && !(1..=MAX_WORKERS).contains(&workers)
+        {
+            return Err(format!("workers is {workers}, it must be between 1 and {MAX_WORKERS}"));
+        }
+        if self.max_connections == Some(0) {
+            return Err("max-connections is 0, it must be at least 1".to_owned());
+        }
+        let listen = if self.listen.is_empty() {
+            vec![Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 8080)))]
+        } else {
+            self.listen
+        };
+        Ok(Config {
+            data: self.data.unwrap_or_else(|| "data".into()),
+            listen,
+            admin: self.admin.unwrap_or(Admin::At(SocketAddr::from(([127, 0, 0, 1], 9180)))),
+            workers: self.workers,
+            keep_alive_timeout: within("keep-alive-timeout", self.keep_alive_timeout, 1, 75)?,
+            header_timeout: within("header-timeout", self.header_timeout, 1, 10)?,
+            send_timeout: within("send-timeout", self.send_timeout, 1, 30)?,
+            grace: within("grace", self.grace, 0, 5)?,
+            user: self.user,
+            max_connections: self.max_connections,
+            io: self.io.unwrap_or_default(),
+        })
+    }
+}
+
+const KEYS: [&str; 11] = [
+    "data",
+    "listen",
+    "admin",
+    "workers",
+    "keep_alive_timeout",
+    "header_timeout",
+    "send_timeout",
+    "grace",
+    "user",
+    "max_connections",
+    "io",
+];
+
+fn file(path: &Path) -> Result<ServeArgs, String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("the configuration {} cannot be read: {error}", path.display()))?;
+    parse_file(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn parse_file(text: &str) -> Result<ServeArgs, String> {
+    let at = |span: Option<std::ops::Range<usize>>| {
+        let before = &text.as_bytes()[..span.map_or(0, |span| span.start)];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let column = before.len() - before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1) + 1;
+        format!("line {line}, column {column}")
+    };
+    let in_words = |error: &toml::de::Error| format!("{}: {}", at(error.span()), error.message().replace('\n', " "));
+    let table: toml::Table = text.parse().map_err(|error| in_words(&error))?;
+    if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        let nearest = KEYS.iter().max_by(|a, b| {
+            let [a, b] = [a, b].map(|known| strsim::jaro_winkler(&key.replace('-', "_"), known));
+            a.total_cmp(&b)
+        });
+        let line =
+            text.lines().position(|line| line.trim_start().trim_start_matches(['[', '"']).starts_with(key.as_str()));
+        let place = line.map_or(String::new(), |line| format!("line {}: ", line + 1));
+        return Err(format!("{place}there is no key {key:?}; the nearest is {:?}", nearest.unwrap_or(&"data")));
+    }
+    toml::from_str(text).map_err(|error| in_words(&error))
+}
+
+fn one_or_more<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Address>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected an address or a list of addresses")]
+    enum OneOrMore {
+        One(String),
+        More(Vec<String>),
+    }
+    let addresses = match OneOrMore::deserialize(deserializer)? {
+        OneOrMore::One(address) => vec![address],
+        OneOrMore::More(addresses) => addresses,
+    };
+    addresses.iter().map(|address| address.parse().map_err(serde::de::Error::custom)).collect()
+}
+
+fn from_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Admin>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+/// A usage error in one line: what clap says first, and its tip.
+pub struct OneLine<'e>(pub &'e clap::Error);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let first = lines.next().unwrap_or_default();
+        f.write_str(first.strip_prefix("error: ").unwrap_or(first))?;
+        for line in lines.take_while(|line| !line.starts_with("Usage:")) {
+            match line.strip_prefix("tip: ") {
+                Some(tip) => write!(f, "; {tip}")?,
+                None if line.starts_with('[') || line.starts_with("--") => write!(f, " {line}")?,
+                None => {}
+            }
+        }
+        f.write_str(" (cloudia --help tells more)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serve(arguments: &[&str]) -> Result<Config, String> {
+        let arguments = std::iter::once("cloudia").chain(arguments.iter().copied()).map(Into::into);
+        match Task::parse(arguments) {
+            Ok(Task::Serve(config)) => Ok(*config),
+            Ok(Task::Good(_)) => Err("checked".to_owned()),
+            Err(ConfigError::Usage(error)) => Err(OneLine(&error).to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn bare_is_serve_with_defaults() {
+        let config = serve(&[]).unwrap();
+        assert_eq!(config.data, Path::new("data"));
+        assert_eq!(config.listen, ["0.0.0.0:8080".parse().unwrap()]);
+        assert_eq!(config.admin, "127.0.0.1:9180".parse().unwrap());
+        assert_eq!(
+            (config.keep_alive_timeout, config.header_timeout, config.send_timeout, config.grace),
+            (75, 10, 30, 5)
+        );
+    }
+
+    #[test]
+    fn flags_with_and_without_the_command() {
+        for prefix in [&[][..], &["serve"]] {
+            let flags = ["--listen", "[::1]:1", "--listen", "unix:/tmp/s", "--admin", "off", "--io", "epoll"];
+            let config = serve(&[prefix, &flags].concat()).unwrap();
+            assert_eq!(config.listen, ["[::1]:1".parse().unwrap(), Address::Unix("/tmp/s".into())]);
+            assert_eq!((config.admin, config.io), (Admin::Off, IoChoice::Epoll));
+        }
+    }
+
+    #[test]
+    fn faults_are_one_line_with_a_remedy() {
+        for (arguments, named) in [
+            (&["--listn", "x"][..], "--listen"),
+            (&["--listen", "nonsense"], "ADDR:PORT"),
+            (&["--workers", "0"], "between 1 and"),
+            (&["--workers", "many"], "--workers"),
+            (&["--io", "magic"], "uring"),
+            (&["--header-timeout", "0"], "header-timeout"),
+            (&["--config", "/nonexistent.toml"], "/nonexistent.toml"),
+            (&["--data"], "--data"),
+            (&["serve", "surplus"], "surplus"),
+        ] {
+            let error = serve(arguments).unwrap_err();
+            assert!(error.contains(named) && !error.contains('\n'), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn files() {
+        let args =
+            parse_file("data = \"x\"\nlisten = [\"127.0.0.1:1\", \"unix:/s\"]\nadmin = \"off\"\nio = \"uring\"\n");
+        let config = args.and_then(ServeArgs::check).unwrap();
+        assert_eq!((config.listen.len(), config.admin, config.io), (2, Admin::Off, IoChoice::Uring));
+        let one = parse_file("listen = \"127.0.0.1:1\"").unwrap();
+        let flag = ServeArgs { workers: Some(3), ..ServeArgs::default() };
+        let both = flag.over(one);
+        assert_eq!((both.workers, both.listen.len()), (Some(3), 1));
+        for (text, named) in [
+            ("lisen = 1", "\"listen\""),
+            ("\nkeep-alive-timeout = 5", "keep_alive_timeout"),
+            ("workers = \"two\"", "line 1"),
+            ("data = 5\n", "line 1"),
+            ("\n\nlisten = \"nowhere\"", "line 3"),
+            ("broken", "line 1"),
+            ("[rules]", "no key \"rules\""),
+        ] {
+            let error = parse_file(text).map(|_| ()).unwrap_err();
+            assert!(error.contains(named) && !error.contains('\n'), "{text:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Files to bytes: found without leaving the data directory, and read whole or not at all.
+//!
+//! It opens regular files only, and only those whose real place is inside the data directory under a name that may be
+//! published. It never believes a file that changes while it is read.
+
+use std::{
+    fs::{File, Metadata, OpenOptions},
+    io::{self, Read},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use super::names;
+use crate::{limits::MAX_FILE, stats::Refusal};
+
+/// What tells one state of a file from another. A write cannot leave the change time as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Fingerprint {
+    fn of(meta: &Metadata) -> Self {
+        Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+
+    /// Seconds since 1970 of the last modification; 0 before.
+    pub fn modified_secs(&self) -> u64 {
+        u64::try_from(self.modified.0).unwrap_or(0)
+    }
+}
+
+/// A file that may be read.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its real place.
+    pub path: PathBuf,
+    /// Its state when it was found.
+    pub fingerprint: Fingerprint,
+    /// It was reached through a symbolic link.
+    pub linked: bool,
+}
+
+/// Why a file is not there to be read.
+#[derive(Debug)]
+pub enum Absent {
+    /// There is nothing of this name, or nothing that is a file.
+    Missing,
+    /// There is something that is refused.
+    Refused(Refusal, String),
+}
+
+/// A file's bytes, all of one moment.
+pub struct Loaded {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The state in which they were.
+    pub fingerprint: Fingerprint,
+}
+
+/// Why a file was not read.
+#[derive(Debug)]
+pub enum Unread {
+    /// Somebody is writing it; it will be looked at again.
+    Busy,
+    /// It is gone.
+    Missing,
+    /// It is refused.
+    Refused(Refusal, String),
+}
+
+/// Looks for the file `relative` below `root`, which must be a real path.
+pub fn find(root: &Path, relative: &Path) -> Result<Found, Absent> {
+    let path = root.join(relative);
+    let real = match path.canonicalize() {
+        Ok(real) => real,
+        Err(error) => return Err(absent(&error)),
+    };
+    let linked = real != path;
+    if linked && !is_published_place(root, &real) {
+        let reason = "is a link out of the data directory or to a name that is never published".to_owned();
+        return Err(Absent::Refused(Refusal::Link, reason));
+    }
+    let meta = std::fs::symlink_metadata(&real).map_err(|error| absent(&error))?;
+    if !meta.is_file() {
+        return Err(Absent::Missing);
+    }
+    Ok(Found { path: real, fingerprint: Fingerprint::of(&meta), linked })
+}
+
+/// A link may lead through a hidden directory of the data directory (`..data/`), but not to a hidden name.
+pub fn is_published_place(root: &Path, real: &Path) -> bool {
+    let name = real.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    real.starts_with(root) && (real == root || names::is_publishable(name))
+}
+
+fn absent(error: &io::Error) -> Absent {
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) => Absent::Missing,
+        Some(libc::ELOOP) => Absent::Refused(Refusal::Link, "is a link that leads back to itself".to_owned()),
+        _ => Absent::Refused(Refusal::Unreadable, format!("cannot be looked at: {error}")),
+    }
+}
+
+/// Reads a file that was found. `patient`: it has been still for long, so a writer that holds it open is not waited for.
+pub fn read(found: &Found, patient: bool) -> Result<Loaded, Unread> {
+    let refused = |error: &io::Error| match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP) => Unread::Missing,
+        _ => Unread::Refused(Refusal::Unreadable, format!("cannot be read: {error}")),
+    };
+    // A pipe that took the file's place must not block the open, nor a terminal become ours.
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(&found.path)
+        .map_err(|error| refused(&error))?;
+    let before = file.metadata().map_err(|error| refused(&error))?;
+    if !before.is_file() {
+        return Err(Unread::Missing);
+    }
+    if before.size() > MAX_FILE {
+        let reason = format!("has {} bytes, the limit is {MAX_FILE}", before.size());
+        return Err(Unread::Refused(Refusal::TooLarge, reason));
+    }
+    if !patient && is_being_written(&file) {
+        return Err(Unread::Busy);
+    }
+    // One byte more than there should be tells that the file has grown.
+    let mut bytes = Vec::with_capacity(before.size() as usize + 1);
+    (&mut file).take(before.size() + 1).read_to_end(&mut bytes).map_err(|error| refused(&error))?;
+    let after = file.metadata().map_err(|error| refused(&error))?;
+    let fingerprint = Fingerprint::of(&before);
+    if bytes.len() as u64 != before.size() || Fingerprint::of(&after).modified != fingerprint.modified {
+        return Err(Unread::Busy);
+    }
+    Ok(Loaded { bytes, fingerprint })
+}
+
+/// Whether anyone has the file open for writing. The kernel grants a read lease only where nobody has; where it grants
+/// none at all (network filesystems, files of other users), nobody is assumed to.
+fn is_being_written(file: &File) -> bool {
+    /// From <linux/fcntl.h>; libc leaves it out.
+    const F_SETSIG: libc::c_int = 10;
+    let descriptor = file.as_raw_fd();
+    // SAFETY: the descriptor is open for the whole block, and these commands take plain numbers. A writer that opens the
+    // file while the lease is held waits the few microseconds until it is given back, and the kernel signals its break
+    // with SIGURG, which is ignored by default, instead of SIGIO, which kills.
+    unsafe {
+        if libc::fcntl(descriptor, F_SETSIG, libc::SIGURG) != 0 {
+            return false;
+        }
+        if libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_RDLCK) == 0 {
+            libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_UNLCK);
+            return false;
+        }
+    }
+    io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN)
+}

@@ -1,0 +1,281 @@
+//! A look at one path's files: what is to be served under it now.
+//!
+//! It changes nothing, so that many paths can be looked at side by side.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use super::{
+    build::{self, Parts, Previous, Verdict},
+    load::{self, Absent, Fingerprint, Found, Unread},
+    names::{self, Role},
+};
+use crate::{stats::Refusal, store::Entry};
+
+/// The state of a path's files when they were last looked at, by [`Role`].
+pub type Seen = [Option<Fingerprint>; Role::ALL.len()];
+
+/// What is known of a path.
+#[derive(Default)]
+pub struct Known {
+    /// The version that is served.
+    pub entry: Option<Arc<Entry>>,
+    /// The files as they were.
+    pub seen: Seen,
+    /// A `.mz` that did not hold the content beside it: it becomes none until it is rewritten.
+    pub disowned: Option<Fingerprint>,
+}
+
+/// How to look.
+pub struct Look<'a> {
+    /// The data directory's real path.
+    pub root: &'a Path,
+    /// Files that somebody is writing, relative to the root.
+    pub writing: &'a HashMap<PathBuf, Instant>,
+    /// The time of publication, in seconds since 1970.
+    pub now: u64,
+    /// Read the files although nothing about them seems to have changed.
+    pub force: bool,
+    /// Read a file although somebody has it open.
+    pub patient: bool,
+    /// Believe a file that has become empty.
+    pub believe_empty: bool,
+}
+
+/// What was seen.
+pub struct Sight {
+    /// What follows from it.
+    pub outcome: Outcome,
+    /// The files as they are; what is not believed counts as seen, too.
+    pub seen: Seen,
+    /// See [`Known::disowned`].
+    pub disowned: Option<Fingerprint>,
+    /// One of the files was reached through a link.
+    pub linked: bool,
+    /// What was refused: the file, its state, why, and in words.
+    pub refused: Vec<Refused>,
+}
+
+/// A file that is not believed.
+pub struct Refused {
+    /// Relative to the root.
+    pub path: PathBuf,
+    /// Its state, where it has one.
+    pub fingerprint: Option<Fingerprint>,
+    /// Why.
+    pub refusal: Refusal,
+    /// Why, in words that follow the file's name.
+    pub reason: String,
+}
+
+/// What follows from a look.
+pub enum Outcome {
+    /// Everything is as it was, or the last good version is kept.
+    Keep,
+    /// This version is new.
+    Publish(Arc<Entry>),
+    /// There is no content any more.
+    Gone,
+    /// Somebody is writing this file; it is to be looked at when they close it.
+    Busy(PathBuf),
+    /// The content is empty, which it was not: it may be about to be written.
+    Empty,
+}
+
+impl Look<'_> {
+    /// Looks at the files of `content`, a path relative to the root.
+    pub fn at(&self, content: &str, known: Option<&Known>, previous: Option<&Previous>) -> Sight {
+        let mut sight = Sight {
+            outcome: Outcome::Keep,
+            seen: Seen::default(),
+            disowned: known.and_then(|known| known.disowned),
+            linked: false,
+            refused: Vec::new(),
+        };
+        sight.outcome = match names::check(Path::new(content)) {
+            Ok(_) => self.outcome(content, known, previous, &mut sight).unwrap_or_else(|outcome| outcome),
+            Err(_) => Outcome::Gone,
+        };
+        sight
+    }
+
+    /// The early ways out are errors, so that the whole story is one read from top to bottom.
+    fn outcome(
+        &self,
+        content: &str,
+        known: Option<&Known>,
+        previous: Option<&Previous>,
+        sight: &mut Sight,
+    ) -> Result<Outcome, Outcome> {
+        if self.is_hidden_sidecar(content) {
+            return Err(Outcome::Gone);
+        }
+        let mut files: [Option<Found>; 5] = Default::default();
+        for role in Role::ALL {
+            let has_plain = files[Role::Plain as usize].is_some();
+            files[role as usize] = self.find(content, role, has_plain, sight)?;
+        }
+        let has_plain = files[Role::Plain as usize].is_some();
+        let mz = &mut files[Role::Mz as usize];
+        if !has_plain {
+            mz.take_if(|found| Some(found.fingerprint) == sight.disowned);
+            if mz.is_none() {
+                return Err(Outcome::Gone);
+            }
+        }
+        sight.seen = std::array::from_fn(|role| files[role].as_ref().map(|found| found.fingerprint));
+        sight.linked = files.iter().flatten().any(|found| found.linked);
+        if !self.force && known.is_some_and(|known| known.seen == sight.seen) {
+            return Err(Outcome::Keep);
+        }
+
+        let mut parts = Parts::default();
+        let mut modified = 0;
+        for role in Role::ALL {
+            let is_content = role == Role::Plain || (role == Role::Mz && !has_plain);
+            let Some(found) = &files[role as usize] else {
+                continue;
+            };
+            let Some(bytes) = self.read(content, role, found, is_content, sight)? else {
+                continue;
+            };
+            if is_content {
+                modified = sight.seen[role as usize].map_or(0, |fingerprint| fingerprint.modified_secs());
+                let was_filled =
+                    known.and_then(|known| known.entry.as_ref()).is_some_and(|entry| entry.identity_len() > 0);
+                if bytes.is_empty() && was_filled && !self.believe_empty {
+                    return Err(Outcome::Empty);
+                }
+            }
+            match role {
+                Role::Plain => parts.plain = Some(bytes),
+                Role::Mz => parts.mz = Some(bytes),
+                Role::Gz => parts.gz = Some(bytes),
+                Role::Br => parts.br = Some(bytes),
+                Role::Zst => parts.zst = Some(bytes),
+            }
+        }
+        self.publish(content, parts, modified, known, previous, sight)
+    }
+
+    fn publish(
+        &self,
+        content: &str,
+        parts: Parts,
+        modified: u64,
+        known: Option<&Known>,
+        previous: Option<&Previous>,
+        sight: &mut Sight,
+    ) -> Result<Outcome, Outcome> {
+        let has_plain = parts.plain.is_some();
+        let held = known.and_then(|known| known.entry.as_ref());
+        let is_bare = |seen: &Seen| seen[1..].iter().all(Option::is_none);
+        // A body taken over from a sidecar that is gone would outlive it.
+        let reusable = held.filter(|_| is_bare(&sight.seen) && known.is_some_and(|known| is_bare(&known.seen)));
+        let (bodies, verdicts) = match build::bodies(parts, reusable.map(|entry| &**entry)) {
+            Ok(built) => built,
+            Err(corrupt) => {
+                sight.refuse(content, Role::Mz, Refusal::Corrupt, corrupt.to_string());
+                return Err(Outcome::Keep);
+            }
+        };
+        for (role, verdict) in
+            [(Role::Mz, verdicts.mz), (Role::Gz, verdicts.gz), (Role::Br, verdicts.br), (Role::Zst, verdicts.zst)]
+        {
+            match verdict {
+                None | Some(Verdict::Used) => {}
+                Some(Verdict::Corrupt(corrupt)) => {
+                    sight.refuse(content, role, Refusal::Corrupt, format!("{corrupt}; it is ignored"));
+                }
+                Some(Verdict::Stale | Verdict::Mismatch) => {
+                    let reason =
+                        format!("does not hold the bytes of {content}; it is ignored until one of them changes");
+                    sight.refuse(content, role, Refusal::Stale, reason);
+                }
+            }
+        }
+        if has_plain {
+            let disowned = verdicts.mz.is_some_and(|verdict| verdict != Verdict::Used);
+            sight.disowned = sight.seen[Role::Mz as usize].filter(|_| disowned);
+        }
+        let entry = build::entry(content, bodies, modified, self.now, previous);
+        match held {
+            Some(held) if held.is_same(&entry) => Ok(Outcome::Keep),
+            _ => Ok(Outcome::Publish(entry)),
+        }
+    }
+
+    /// `today.js.gz` is hidden while there is a `today.js` or a `today.js.mz`.
+    fn is_hidden_sidecar(&self, content: &str) -> bool {
+        let (base, role) = names::split(content);
+        match role {
+            Role::Plain => false,
+            Role::Mz => true,
+            Role::Gz | Role::Br | Role::Zst => [Role::Plain, Role::Mz].iter().any(|role| {
+                let path = format!("{base}{}", role.suffix());
+                names::check(Path::new(&path)).is_ok() && load::find(self.root, Path::new(&path)).is_ok()
+            }),
+        }
+    }
+
+    fn find(&self, content: &str, role: Role, has_plain: bool, sight: &mut Sight) -> Result<Option<Found>, Outcome> {
+        let path = PathBuf::from(format!("{content}{}", role.suffix()));
+        let found = match load::find(self.root, &path) {
+            Ok(found) => found,
+            Err(Absent::Missing) => return Ok(None),
+            Err(Absent::Refused(refusal, reason)) => {
+                sight.refuse(content, role, refusal, reason);
+                // What the content is cannot be said without this file.
+                return if role == Role::Plain { Err(Outcome::Keep) } else { Ok(None) };
+            }
+        };
+        let is_written = self.writing.contains_key(&path) && !self.patient;
+        match role {
+            Role::Plain if is_written => Err(Outcome::Busy(path)),
+            Role::Mz if is_written && !has_plain => Err(Outcome::Busy(path)),
+            _ => Ok(Some(found).filter(|_| !is_written)),
+        }
+    }
+
+    fn read(
+        &self,
+        content: &str,
+        role: Role,
+        found: &Found,
+        is_content: bool,
+        sight: &mut Sight,
+    ) -> Result<Option<Vec<u8>>, Outcome> {
+        match (load::read(found, self.patient), is_content) {
+            (Ok(loaded), _) => {
+                sight.seen[role as usize] = Some(loaded.fingerprint);
+                Ok(Some(loaded.bytes))
+            }
+            (Err(Unread::Busy), true) => Err(Outcome::Busy(format!("{content}{}", role.suffix()).into())),
+            (Err(Unread::Missing), true) => Err(Outcome::Gone),
+            (Err(Unread::Refused(refusal, reason)), is_content) => {
+                sight.refuse(content, role, refusal, reason);
+                if is_content { Err(Outcome::Keep) } else { Ok(None) }
+            }
+            (Err(Unread::Busy | Unread::Missing), false) => {
+                // Not as it was seen, so that the next look reads it.
+                sight.seen[role as usize] = None;
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Sight {
+    fn refuse(&mut self, content: &str, role: Role, refusal: Refusal, reason: String) {
+        self.refused.push(Refused {
+            path: format!("{content}{}", role.suffix()).into(),
+            fingerprint: self.seen[role as usize],
+            refusal,
+            reason,
+        });
+    }
+}

@@ -1,0 +1,590 @@
+//! File changed → store swapped.
+//!
+//! The feed keeps the store equal to the data directory. It is told by [`watch`] where to look, looks ([`look`]), and
+//! publishes what is new and whole. Whatever goes wrong with a file, its last good version stays.
+//!
+//! It runs on threads of its own; it never waits for a worker, and no worker waits for it.
+
+mod build;
+pub mod codec;
+mod load;
+mod look;
+mod media;
+mod names;
+mod scan;
+mod vanish;
+mod watch;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    time::{Duration, Instant},
+};
+
+use build::Previous;
+use load::Fingerprint;
+use look::{Known, Look, Outcome, Refused, Sight};
+use names::{Role, Unpublished};
+use scan::Scan;
+use vanish::{Fate, Vanishing};
+use watch::{Hint, Watch};
+
+use crate::{
+    clock::unix_now,
+    stats::{FeedStats, Refusal},
+    store::{Change, Entry, Store},
+};
+
+/// A file whose writer never closes is read when it has been still for this long.
+const STILL: Duration = Duration::from_secs(2);
+/// A file that has become empty gets this long to be filled.
+const EMPTY: Duration = Duration::from_millis(200);
+/// How often the data directory's own identity is looked at: it may be renamed, replaced, unmounted.
+const ROOT: Duration = Duration::from_secs(1);
+/// How often everything is looked at, for the sake of file systems that send no events.
+const RESCAN: Duration = Duration::from_secs(60);
+/// As [`RESCAN`], where nothing can be watched.
+const POLL: Duration = Duration::from_secs(1);
+/// When a new directory is looked at once more.
+const REVISIT: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
+/// A version that was deleted is remembered for this long, so that its successor's stamp is later.
+const MEMORY: Duration = Duration::from_secs(3600);
+/// From so many paths on, looking is shared among all cores.
+const MANY: usize = 64;
+
+/// Keeps a store equal to a directory.
+pub struct Feed {
+    /// As it was given; it may be a link.
+    directory: PathBuf,
+    /// Its real place, while it has one.
+    root: PathBuf,
+    store: Arc<Store>,
+    stats: Arc<FeedStats>,
+    hints: Receiver<Hint>,
+    /// For the watch, and for the one after it.
+    hint: Sender<Hint>,
+    /// With the identity of the directory that is watched.
+    watch: Option<(Watch, (u64, u64))>,
+    /// By path relative to the root, without the ending of a `.mz`.
+    known: BTreeMap<String, Known>,
+    published: usize,
+    writing: HashMap<PathBuf, Instant>,
+    empty: HashMap<String, Instant>,
+    vanishing: Vanishing,
+    /// Versions that were deleted, and when.
+    deleted: HashMap<String, (Previous, Instant)>,
+    /// Directories to look at once more: what is made in a new one before it is watched sends no event.
+    revisit: Vec<(Instant, PathBuf)>,
+    /// Contents that are reached through links, and whether there are any links at all.
+    linked: BTreeSet<String>,
+    links: bool,
+    /// What was said of a file, so that it is said once.
+    told: HashMap<PathBuf, (Option<Fingerprint>, Refusal)>,
+    /// The data directory is gone or unreadable.
+    lost: bool,
+    next_root: Instant,
+    next_scan: Instant,
+}
+
+/// What the first load brought.
+pub struct Summary {
+    /// Paths that are served.
+    pub entries: u64,
+    /// Bytes of their contents.
+    pub content_bytes: u64,
+    /// Bytes held for them in all codings.
+    pub held_bytes: u64,
+}
+
+impl Feed {
+    /// Loads everything in `directory` into `store`.
+    ///
+    /// # Errors
+    /// When the directory cannot be found or read.
+    pub fn load(directory: PathBuf, store: Arc<Store>, stats: Arc<FeedStats>) -> io::Result<(Self, Summary)> {
+        let root = directory.canonicalize()?;
+        std::fs::read_dir(&root)?;
+        let (hint, hints) = mpsc::channel();
+        let now = Instant::now();
+        let mut feed = Self {
+            directory,
+            root,
+            store,
+            stats,
+            hints,
+            hint,
+            watch: None,
+            known: BTreeMap::new(),
+            published: 0,
+            writing: HashMap::new(),
+            empty: HashMap::new(),
+            vanishing: Vanishing::default(),
+            deleted: HashMap::new(),
+            revisit: Vec::new(),
+            linked: BTreeSet::new(),
+            links: false,
+            told: HashMap::new(),
+            lost: false,
+            next_root: now + ROOT,
+            next_scan: now,
+        };
+        // Watching begins first, so that what changes during the load is seen.
+        feed.watch();
+        feed.rescan(false);
+        let stats = &feed.stats;
+        let (entries, content_bytes, held_bytes) = (&stats.entries, &stats.content_bytes, &stats.held_bytes);
+        let summary =
+            Summary { entries: entries.get(), content_bytes: content_bytes.get(), held_bytes: held_bytes.get() };
+        Ok((feed, summary))
+    }
+
+    /// Follows the directory for ever.
+    pub fn run(mut self) {
+        loop {
+            let wait = self.next_wake().saturating_duration_since(Instant::now());
+            let first = match self.hints.recv_timeout(wait) {
+                Ok(hint) => Some(hint),
+                Err(RecvTimeoutError::Timeout) => None,
+                // The feed itself holds a sender, so this cannot be; if it is, nothing can come any more.
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            // What has queued up meanwhile is one batch.
+            let hints: Vec<Hint> = first.into_iter().chain(self.hints.try_iter()).collect();
+            self.follow(hints);
+            self.keep_time();
+        }
+    }
+
+    /// Does what `hints` suggest.
+    fn follow(&mut self, hints: Vec<Hint>) {
+        let mut contents = BTreeSet::new();
+        let mut everything = false;
+        for hint in hints {
+            everything |= self.take_hint(hint, &mut contents);
+        }
+        if everything {
+            self.rescan(true);
+        }
+        if !contents.is_empty() {
+            contents.extend(self.linked.iter().cloned());
+            self.look_at(contents, Mode { force: true, ..Mode::default() });
+        }
+    }
+
+    /// Notes what a hint says. True: only a look at everything will do.
+    fn take_hint(&mut self, hint: Hint, contents: &mut BTreeSet<String>) -> bool {
+        let (Hint::Created(full)
+        | Hint::Written(full)
+        | Hint::Touched(full)
+        | Hint::Settled(full)
+        | Hint::Appeared(full)
+        | Hint::Vanished(full)) = &hint
+        else {
+            return true;
+        };
+        let Ok(path) = full.strip_prefix(&self.root).map(Path::to_owned) else {
+            return true;
+        };
+        if path.as_os_str().is_empty() {
+            return true;
+        }
+        if names::check(&path) == Err(Unpublished::Unspeakable) && full.symlink_metadata().is_ok() {
+            let (refusal, reason) = (Refusal::Name, scan::UNSPEAKABLE.to_owned());
+            self.tell(Refused { path: path.clone(), fingerprint: None, refusal, reason });
+        }
+        let is_structural = !matches!(hint, Hint::Written(_) | Hint::Touched(_) | Hint::Settled(_));
+        match hint {
+            Hint::Created(_) => match full.symlink_metadata() {
+                Ok(meta) if meta.is_symlink() => return true,
+                // A hard link comes whole: it was written under its other name.
+                Ok(meta) if std::os::unix::fs::MetadataExt::nlink(&meta) > 1 => affected(&path, contents),
+                _ => {
+                    self.writing.insert(path, Instant::now());
+                }
+            },
+            Hint::Written(_) => {
+                self.writing.insert(path, Instant::now());
+            }
+            Hint::Touched(_) => affected(&path, contents),
+            Hint::Settled(_) => {
+                self.writing.remove(&path);
+                affected(&path, contents);
+            }
+            Hint::Appeared(_) | Hint::Vanished(_) => {
+                self.writing.retain(|written, _| !written.starts_with(&path));
+                if full.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+                    let soon = REVISIT.map(|after| (Instant::now() + after, path.clone()));
+                    self.revisit.extend(soon);
+                    contents.extend(self.scan_below(&path));
+                }
+                contents.extend(self.below(&path));
+                affected(&path, contents);
+            }
+            Hint::Lost => return true,
+        }
+        is_structural && self.links
+    }
+
+    /// What there is below a directory. None of it, if it cannot be read or may not be published.
+    fn scan_below(&mut self, path: &Path) -> BTreeSet<String> {
+        match names::check(path).is_ok().then(|| scan::scan(&self.root, path)) {
+            Some(Ok(scan)) => self.note(scan),
+            Some(Err(_)) | None => BTreeSet::new(),
+        }
+    }
+
+    /// What is known below a directory.
+    fn below(&self, path: &Path) -> Vec<String> {
+        let Some(path) = path.to_str() else {
+            return Vec::new();
+        };
+        let prefix = format!("{path}/");
+        let behind = self.known.range(prefix.clone()..).take_while(|(content, _)| content.starts_with(&prefix));
+        behind.map(|(content, _)| content.clone()).collect()
+    }
+
+    /// Looks at everything. `loud`: it is not the first load.
+    fn rescan(&mut self, loud: bool) {
+        let now = Instant::now();
+        self.next_scan = now + if self.watch.is_some() { RESCAN } else { POLL };
+        self.deleted.retain(|_, (_, since)| now.duration_since(*since) < MEMORY);
+        self.told.retain(|path, _| self.root.join(path).symlink_metadata().is_ok());
+        match scan::scan(&self.root, Path::new("")) {
+            Ok(scan) => {
+                self.lost = false;
+                self.links = scan.links;
+                let mut contents = self.note(scan);
+                contents.extend(self.known.keys().cloned());
+                self.look_at(contents, Mode::default());
+            }
+            Err(error) => self.lose(&error),
+        }
+        if loud {
+            self.stats.rescans.add(1);
+        }
+    }
+
+    fn note(&mut self, scan: Scan) -> BTreeSet<String> {
+        self.links |= scan.links;
+        for (path, refusal, reason) in scan.refused {
+            self.tell(Refused { path, fingerprint: None, refusal, reason });
+        }
+        scan.contents
+    }
+
+    /// Looks at `contents`, and publishes what has come of it.
+    fn look_at(&mut self, contents: BTreeSet<String>, mode: Mode) {
+        let mut changes = Vec::new();
+        let mut gone = Vec::new();
+        let mut more = BTreeSet::new();
+        for (content, sight) in self.sights(contents, mode) {
+            self.settle(content, sight, &mut changes, &mut gone, &mut more);
+        }
+        self.vanish(gone, mode, &mut changes, &mut more);
+        self.stats.entries.set(self.published as u64);
+        if !changes.is_empty() {
+            self.stats.newest.set(unix_now());
+            self.store.apply(changes);
+        }
+        // A content that came or went hides or uncovers the sidecars beside it.
+        let more: BTreeSet<String> = more.into_iter().filter(|content| self.may_matter(content)).collect();
+        if !more.is_empty() {
+            self.look_at(more, Mode { force: true, ..Mode::default() });
+        }
+    }
+
+    fn may_matter(&self, content: &str) -> bool {
+        self.known.contains_key(content) || self.root.join(content).symlink_metadata().is_ok()
+    }
+
+    /// Looks at each of `contents`; side by side, if they are many.
+    fn sights(&self, contents: BTreeSet<String>, mode: Mode) -> Vec<(String, Sight)> {
+        let Mode { force, patient, believe_empty, .. } = mode;
+        let now = unix_now();
+        let look = Look { root: &self.root, writing: &self.writing, now, force, patient, believe_empty };
+        let (known, deleted) = (&self.known, &self.deleted);
+        let at = |content: String| {
+            let known = known.get(&content);
+            let alive = known.and_then(|known| known.entry.as_ref());
+            let alive = alive.map(|entry| Previous { stamp: entry.stamp(), hash: entry.hash() });
+            let previous = alive.as_ref().or_else(|| deleted.get(&content).map(|(previous, _)| previous));
+            let sight = look.at(&content, known, previous);
+            (content, sight)
+        };
+        if contents.len() < MANY {
+            return contents.into_iter().map(at).collect();
+        }
+        let contents: Vec<String> = contents.into_iter().collect();
+        let next = AtomicUsize::new(0);
+        let sights = Mutex::new(Vec::with_capacity(contents.len()));
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    let mut own = Vec::new();
+                    while let Some(content) = contents.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        own.push(at(content.clone()));
+                    }
+                    sights.lock().unwrap_or_else(PoisonError::into_inner).append(&mut own);
+                });
+            }
+        });
+        sights.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what a look has seen.
+    fn settle(
+        &mut self,
+        content: String,
+        sight: Sight,
+        changes: &mut Vec<Change>,
+        gone: &mut Vec<String>,
+        more: &mut BTreeSet<String>,
+    ) {
+        let Sight { outcome, seen, disowned, linked, refused } = sight;
+        refused.into_iter().for_each(|refused| self.tell(refused));
+        if linked {
+            self.linked.insert(content.clone());
+        }
+        match outcome {
+            Outcome::Busy(path) => {
+                self.writing.entry(path).or_insert_with(Instant::now);
+            }
+            Outcome::Empty => {
+                self.empty.entry(content).or_insert_with(|| Instant::now() + EMPTY);
+            }
+            Outcome::Keep => {
+                if let Some(known) = self.known.get_mut(&content) {
+                    known.seen = seen;
+                    known.disowned = disowned;
+                }
+                self.vanishing.came_back(&content);
+            }
+            Outcome::Publish(entry) => {
+                self.vanishing.came_back(&content);
+                self.put(content, Known { entry: Some(entry), seen, disowned }, changes, more);
+            }
+            Outcome::Gone => match self.known.get_mut(&content) {
+                Some(known) if known.entry.is_some() => {
+                    known.disowned = disowned;
+                    gone.push(content);
+                }
+                Some(known) => known.disowned = disowned,
+                None => {}
+            },
+        }
+    }
+
+    fn put(&mut self, content: String, known: Known, changes: &mut Vec<Change>, more: &mut BTreeSet<String>) {
+        let Some(entry) = known.entry.clone() else {
+            return;
+        };
+        self.stats.published.add(1);
+        self.stats.content_bytes.add(entry.identity_len() as u64);
+        self.stats.held_bytes.add(entry.held_bytes() as u64);
+        changes.push(Change::Put(key(&content), entry));
+        self.deleted.remove(&content);
+        match self.known.insert(content.clone(), known).and_then(|known| known.entry) {
+            Some(old) => self.uncount(&old),
+            None => {
+                self.published += 1;
+                sidecars(&content, more);
+            }
+        }
+    }
+
+    /// Removes contents whose files are gone, unless so many are that it looks like an accident.
+    fn vanish(&mut self, gone: Vec<String>, mode: Mode, changes: &mut Vec<Change>, more: &mut BTreeSet<String>) {
+        if gone.is_empty() {
+            return;
+        }
+        if let Err(error) = std::fs::read_dir(&self.root) {
+            self.lose(&error);
+            return;
+        }
+        let now = Instant::now();
+        let fate = if mode.certain { Fate::Remove(gone) } else { self.vanishing.judge(gone, self.published, now) };
+        let remove = match fate {
+            Fate::Remove(contents) => contents,
+            Fate::Hold { held, restore } => {
+                tracing::warn!(
+                    "{held} files have vanished from {} within a second, more than half: their last content is kept for \
+                     {} s in case they come back",
+                    self.directory.display(),
+                    vanish::HOLD.as_secs()
+                );
+                for (content, entry) in restore {
+                    self.put(content, Known { entry: Some(entry), ..Known::default() }, changes, more);
+                }
+                return;
+            }
+        };
+        for content in remove {
+            let disowned = self.known.remove(&content).and_then(|known| {
+                let entry = known.entry?;
+                self.uncount(&entry);
+                self.published -= 1;
+                self.stats.removed.add(1);
+                changes.push(Change::Remove(key(&content)));
+                sidecars(&content, more);
+                let previous = Previous { stamp: entry.stamp(), hash: entry.hash() };
+                self.deleted.insert(content.clone(), (previous, now));
+                self.vanishing.removed(content.clone(), entry, now);
+                known.disowned
+            });
+            self.linked.remove(&content);
+            if disowned.is_some() {
+                self.known.insert(content, Known { disowned, ..Known::default() });
+            }
+        }
+    }
+
+    fn uncount(&self, entry: &Entry) {
+        self.stats.content_bytes.sub(entry.identity_len() as u64);
+        self.stats.held_bytes.sub(entry.held_bytes() as u64);
+    }
+
+    fn next_wake(&self) -> Instant {
+        let still = self.writing.values().map(|since| *since + STILL);
+        let empty = self.empty.values().copied().chain(self.revisit.iter().map(|(at, _)| *at));
+        let timers = [self.next_root, self.next_scan].into_iter().chain(self.vanishing.next());
+        timers.chain(still).chain(empty).min().unwrap_or(self.next_scan)
+    }
+
+    /// Does what is due.
+    fn keep_time(&mut self) {
+        let now = Instant::now();
+        let still: Vec<PathBuf> =
+            self.writing.extract_if(|_, since| now.duration_since(*since) >= STILL).map(|(path, _)| path).collect();
+        if !still.is_empty() {
+            let mut contents = BTreeSet::new();
+            still.iter().for_each(|path| affected(path, &mut contents));
+            self.look_at(contents, Mode { force: true, patient: true, ..Mode::default() });
+        }
+        let empty: BTreeSet<String> =
+            self.empty.extract_if(|_, until| *until <= now).map(|(content, _)| content).collect();
+        if !empty.is_empty() {
+            self.look_at(empty, Mode { force: true, believe_empty: true, ..Mode::default() });
+        }
+        let revisit: Vec<_> = self.revisit.extract_if(.., |(at, _)| *at <= now).collect();
+        let contents: BTreeSet<String> = revisit.iter().flat_map(|(_, path)| self.scan_below(path)).collect();
+        if !contents.is_empty() {
+            self.look_at(contents, Mode::default());
+        }
+        let expired = self.vanishing.expired(now);
+        if !expired.is_empty() {
+            self.look_at(expired, Mode { force: true, certain: true, ..Mode::default() });
+        }
+        if self.next_root <= now {
+            self.next_root = now + ROOT;
+            self.check_root();
+        }
+        if self.next_scan <= now {
+            self.rescan(true);
+        }
+    }
+
+    /// The data directory may have been replaced, or be there again.
+    fn check_root(&mut self) {
+        match self.directory.canonicalize().and_then(|root| std::fs::read_dir(&root).map(|_| root)) {
+            Ok(root) if self.lost || root != self.root || !self.is_watched(&root) => {
+                tracing::info!("the data directory {} is looked at anew", self.directory.display());
+                self.root = root;
+                self.watch();
+                self.rescan(true);
+            }
+            Ok(_) => {}
+            Err(error) => self.lose(&error),
+        }
+    }
+}
+
+impl Feed {
+    /// Watches the root as it is now, in place of what was watched before.
+    fn watch(&mut self) {
+        self.watch = None;
+        let identity = identity(&self.root);
+        match Watch::new(&self.root, self.hint.clone()) {
+            Ok(watch) => self.watch = identity.map(|identity| (watch, identity)),
+            Err(error) => tracing::warn!(
+                "{} cannot be watched ({error}); it is looked at every second instead. If there are too many \
+                 directories: sysctl -w fs.inotify.max_user_watches=1048576 fs.inotify.max_user_instances=1024",
+                self.root.display()
+            ),
+        }
+    }
+
+    fn is_watched(&self, root: &Path) -> bool {
+        match &self.watch {
+            Some((_, watched)) => Some(*watched) == identity(root),
+            // There is nothing that another watch would do better; everything is looked at all the time.
+            None => true,
+        }
+    }
+
+    fn lose(&mut self, error: &io::Error) {
+        if !self.lost {
+            self.lost = true;
+            tracing::error!(
+                "the data directory {} cannot be read ({error}); its last content is kept until it can",
+                self.directory.display()
+            );
+        }
+    }
+
+    /// Says once of each state of a file why it is not believed.
+    fn tell(&mut self, refused: Refused) {
+        let Refused { path, fingerprint, refusal, reason } = refused;
+        let state = (fingerprint, refusal);
+        if self.told.get(&path) != Some(&state) {
+            self.stats.refuse(refusal);
+            // Quoted: a name can hold anything, a line end as well.
+            tracing::warn!("{path:?} {reason}");
+            self.told.insert(path, state);
+        }
+    }
+}
+
+/// How a number of contents is looked at; see [`Look`].
+#[derive(Clone, Copy, Default)]
+struct Mode {
+    force: bool,
+    patient: bool,
+    believe_empty: bool,
+    /// What is gone has been gone for long.
+    certain: bool,
+}
+
+/// The key under which a content is served.
+fn key(content: &str) -> Arc<[u8]> {
+    [b"/", content.as_bytes()].concat().into()
+}
+
+/// The contents that the file at `path` may be part of.
+fn affected(path: &Path, contents: &mut BTreeSet<String>) {
+    let Some(path) = path.to_str() else { return };
+    let (base, role) = names::split(path);
+    if role != Role::Plain {
+        contents.insert(base.to_owned());
+    }
+    if role != Role::Mz {
+        contents.insert(path.to_owned());
+    }
+}
+
+/// The names that are hidden beside a content.
+fn sidecars(content: &str, names: &mut BTreeSet<String>) {
+    names.extend([Role::Gz, Role::Br, Role::Zst].map(|role| format!("{content}{}", role.suffix())));
+}
+
+/// What tells a directory from another that has taken its place.
+fn identity(root: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    root.metadata().ok().map(|meta| (meta.dev(), meta.ino()))
+}

@@ -1,0 +1,93 @@
+//! The names below a directory that may be published.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    load,
+    names::{self, Role, Unpublished},
+};
+use crate::{limits::MAX_DEPTH, stats::Refusal};
+
+/// Why a name is refused, in words.
+pub const UNSPEAKABLE: &str = "has a name that no URL can hold (not UTF-8, or a control character in it)";
+
+/// What a walk has found.
+#[derive(Default)]
+pub struct Scan {
+    /// Paths of contents, relative to the root: a `.mz` counts as the content that it holds.
+    pub contents: BTreeSet<String>,
+    /// There are symbolic links: what is seen under one name can change under another.
+    pub links: bool,
+    /// What was passed over, and why.
+    pub refused: Vec<(PathBuf, Refusal, String)>,
+}
+
+/// Walks `start`, relative to `root`, which must be a real path.
+///
+/// # Errors
+/// When `start` itself cannot be read. A directory below it that cannot is passed over.
+pub fn scan(root: &Path, start: &Path) -> io::Result<Scan> {
+    let mut scan = Scan::default();
+    scan.directory(root, start, &mut Vec::new())?;
+    Ok(scan)
+}
+
+impl Scan {
+    /// `above`: the real places of the directories on the way here, to see a link that leads back.
+    fn directory(&mut self, root: &Path, relative: &Path, above: &mut Vec<PathBuf>) -> io::Result<()> {
+        let real = root.join(relative).canonicalize()?;
+        if above.contains(&real) || above.len() >= MAX_DEPTH {
+            let reason = "is a link that leads back to a directory above it, or too deep".to_owned();
+            self.refused.push((relative.to_owned(), Refusal::Link, reason));
+            return Ok(());
+        }
+        let entries = std::fs::read_dir(&real)?;
+        above.push(real);
+        for entry in entries.flatten() {
+            self.name(root, &relative.join(entry.file_name()), above);
+        }
+        above.pop();
+        Ok(())
+    }
+
+    fn name(&mut self, root: &Path, relative: &Path, above: &mut Vec<PathBuf>) {
+        let path = match names::check(relative) {
+            Ok(path) => path,
+            Err(Unpublished::Meant) => return,
+            Err(Unpublished::Unspeakable) => {
+                self.refused.push((relative.to_owned(), Refusal::Name, UNSPEAKABLE.to_owned()));
+                return;
+            }
+        };
+        let full = root.join(relative);
+        let Ok(mut kind) = full.symlink_metadata().map(|meta| meta.file_type()) else {
+            return;
+        };
+        if kind.is_symlink() {
+            self.links = true;
+            // Links to files are judged when the file is looked at; a link to a directory must be before it is walked.
+            match full.canonicalize().and_then(|real| Ok((real.symlink_metadata()?.file_type(), real))) {
+                Ok((target, real)) if target.is_dir() && !load::is_published_place(root, &real) => {
+                    let reason = "is a link out of the data directory or to a name that is never published".to_owned();
+                    self.refused.push((relative.to_owned(), Refusal::Link, reason));
+                    return;
+                }
+                Ok((target, _)) => kind = target,
+                Err(_) => return,
+            }
+        }
+        if kind.is_dir() {
+            if let Err(error) = self.directory(root, relative, above) {
+                self.refused.push((relative.to_owned(), Refusal::Unreadable, format!("cannot be read: {error}")));
+            }
+        } else if kind.is_file() {
+            let (content, role) = names::split(path);
+            let content = if role == Role::Mz { content } else { path };
+            self.contents.insert(content.to_owned());
+        }
+    }
+}

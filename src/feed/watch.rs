@@ -1,0 +1,84 @@
+//! What the system says has changed. Hints only: the feed looks at the files and believes those.
+//!
+//! Directories are watched, never files: a rename over a file hides from a watch on the file.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc::Sender,
+};
+
+use notify::{
+    Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode, CreateKind, Flag, ModifyKind, RenameMode},
+};
+
+/// What may have happened to a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// A file was made, and whoever made it may still be writing.
+    Created(PathBuf),
+    /// Bytes were written or cut off; the writer has not closed.
+    Written(PathBuf),
+    /// Its attributes changed.
+    Touched(PathBuf),
+    /// A writer closed it.
+    Settled(PathBuf),
+    /// The name came whole (a rename), or a directory did.
+    Appeared(PathBuf),
+    /// The name went, with everything below it.
+    Vanished(PathBuf),
+    /// Events were lost.
+    Lost,
+}
+
+/// A watch on a directory and everything below it, until it is dropped.
+pub struct Watch {
+    _watcher: RecommendedWatcher,
+}
+
+impl Watch {
+    /// Watches `root`, which must be a real path, and sends what happens to `hints`.
+    ///
+    /// # Errors
+    /// What the system says, above all that there are too many watches.
+    pub fn new(root: &Path, hints: Sender<Hint>) -> notify::Result<Self> {
+        let send = move |event: notify::Result<Event>| {
+            let hints_of = match event {
+                Ok(event) => translate(event),
+                // Whatever it was, a look at everything mends it.
+                Err(_) => vec![Hint::Lost],
+            };
+            for hint in hints_of {
+                // The feed has ended, and with it this watch is about to.
+                let _ = hints.send(hint);
+            }
+        };
+        // A link's target is watched where it lies, if that is below the root; nothing else is served.
+        let mut watcher = RecommendedWatcher::new(send, Config::default().with_follow_symlinks(false))?;
+        watcher.watch(root, RecursiveMode::Recursive)?;
+        Ok(Self { _watcher: watcher })
+    }
+}
+
+fn translate(event: Event) -> Vec<Hint> {
+    if event.attrs.flag() == Some(Flag::Rescan) {
+        return vec![Hint::Lost];
+    }
+    let each = |hint: fn(PathBuf) -> Hint| event.paths.iter().cloned().map(hint).collect();
+    match event.kind {
+        EventKind::Create(CreateKind::Folder) => each(Hint::Appeared),
+        EventKind::Create(_) => each(Hint::Created),
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => each(Hint::Settled),
+        // Reading, ours among it.
+        EventKind::Access(_) => Vec::new(),
+        EventKind::Modify(ModifyKind::Metadata(_)) => each(Hint::Touched),
+        EventKind::Modify(ModifyKind::Name(RenameMode::From)) => each(Hint::Vanished),
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => each(Hint::Appeared),
+        // It comes after the two above and says the same again.
+        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => Vec::new(),
+        EventKind::Modify(ModifyKind::Name(_)) => vec![Hint::Lost],
+        EventKind::Modify(_) => each(Hint::Written),
+        EventKind::Remove(_) => each(Hint::Vanished),
+        EventKind::Any | EventKind::Other => vec![Hint::Lost],
+    }
+}

@@ -1,0 +1,114 @@
+//! Every bound of the program, each with its reason.
+//!
+//! Values that an operator may change are defaults of [`crate::config`]; what stands here is either a
+//! protocol bound that clients can rely on or the size of a buffer that follows from one.
+
+/// A request head longer than this is answered 431. Proxies prepend a few KiB of their own fields; browsers stay below 8 KiB.
+pub const MAX_HEAD: usize = 16 * 1024;
+
+/// A request target longer than this is answered 414.
+pub const MAX_TARGET: usize = 8 * 1024;
+
+/// More field lines than this are answered 431.
+pub const MAX_FIELDS: usize = 100;
+
+/// Bytes of a request body that are read and thrown away for the sake of the connection.
+pub const MAX_DISCARDED_BODY: u64 = 64 * 1024;
+
+/// Bytes of chunk extensions and trailers, in sum, before a chunked body is malformed.
+pub const MAX_CHUNK_EXTRAS: u32 = 4 * 1024;
+
+/// Digits of a chunk size. Sixteen hold any `u64`; more can only be padding.
+pub const MAX_CHUNK_DIGITS: u32 = 16;
+
+/// Ranges of one request before the whole is sent instead.
+pub const MAX_RANGES: usize = 32;
+
+/// `max-age` of an answer is never more than a year (RFC 9111 gives no meaning to more).
+pub const MAX_AGE_CAP: u32 = 31_536_000;
+
+/// `max-age` where the request does not say: what a scoreboard can be late without anyone minding.
+pub const MAX_AGE_DEFAULT: u32 = 120;
+
+/// `max-age` of 404 and 301: long enough to blunt a stampede, short enough to publish a file at any time.
+pub const MAX_AGE_MISSING: u32 = 1;
+
+/// Bytes received at once. A browser's request is 500 to 1500 bytes, so this holds a deep pipeline.
+pub const RECEIVE: usize = 32 * 1024;
+
+/// Receives in a row from one connection before the others have their turn.
+pub const RECEIVES_PER_TURN: usize = 8;
+
+/// Bodies up to this size are copied behind their head so that the answer is one contiguous send; larger ones go
+/// to the kernel from where they lie. Copying 4 KiB costs about what a second slice of a gathering send costs.
+pub const INLINE_BODY: usize = 4 * 1024;
+
+/// Answers are collected up to about this many bytes before they are sent.
+pub const SEND_BATCH: usize = 64 * 1024;
+
+/// Slices of one gathering send (`IOV_MAX` is 1024; more than this gains nothing).
+pub const SEND_SLICES: usize = 64;
+
+/// Unsent bytes the kernel may hold for one connection (`TCP_NOTSENT_LOWAT`). The entry is shared by all
+/// slow readers, a kernel copy is not.
+pub const KERNEL_UNSENT: u32 = 128 * 1024;
+
+/// An answer may take this long plus a second for every [`SLOWEST_BYTES_PER_SECOND`] of it.
+pub const ANSWER_BASE_SECS: u32 = 60;
+
+/// See [`ANSWER_BASE_SECS`].
+pub const SLOWEST_BYTES_PER_SECOND: u32 = 4 * 1024;
+
+/// After an error the client's bytes are drained for this long, so that the answer is not lost to a reset.
+pub const LINGER_SECS: u32 = 2;
+
+/// After an error at most this many of the client's bytes are drained.
+pub const LINGER_BYTES: u32 = 1024 * 1024;
+
+/// Connections accepted in a row before those that are open have their turn.
+pub const ACCEPTS_PER_TURN: usize = 64;
+
+/// The listen queue asked for; the kernel cuts it to `net.core.somaxconn`.
+pub const BACKLOG: i32 = 65_535;
+
+/// `net.core.somaxconn` below this loses connections in a storm: a warning at start says so.
+pub const SOMAXCONN_ADVISED: u32 = 4096;
+
+/// A descriptor limit below this holds fewer connections than one busy page has readers: a warning at start says so.
+pub const DESCRIPTORS_ADVISED: u64 = 10_000;
+
+/// Descriptors kept back from connections, for files, rings, listeners and the admin listener.
+pub const DESCRIPTORS_RESERVED: u64 = 256;
+
+/// Connections over the budget that may linger with their 503, for each worker; past them the 503 is sent and the
+/// socket closed at once.
+pub const SHED_LINGERING: usize = 64;
+
+/// The worker's clock ticks this often; a deadline is met at most one tick late and never early.
+pub const TICKS_PER_SECOND: u32 = 2;
+
+/// Entries of a worker's submission queue. Polls for readiness are submitted in batches of what one wake-up brought.
+pub const RING_ENTRIES: u32 = 1024;
+
+/// Shards of the store: adding a name copies one shard's map.
+pub const STORE_SHARDS: usize = 256;
+
+/// A file larger than this is not published, and no payload is inflated beyond it.
+pub const MAX_FILE: u64 = 64 * 1024 * 1024;
+
+/// Directories deeper than this are not followed: a bind mount or a link can make them endless.
+pub const MAX_DEPTH: usize = 64;
+
+/// Admin connections at once, each on its own thread; more wait in the listen queue.
+pub const ADMIN_CONNECTIONS: usize = 32;
+
+/// A whole admin exchange takes at most this long.
+pub const ADMIN_SECS: u64 = 10;
+
+const _: () = {
+    assert!(MAX_TARGET < MAX_HEAD, "a target of full length must leave room for its fields");
+    assert!(RECEIVE >= MAX_HEAD, "one receive must be able to bring a whole head");
+    assert!(INLINE_BODY < SEND_BATCH);
+    assert!(MAX_DISCARDED_BODY > MAX_CHUNK_EXTRAS as u64);
+    assert!(STORE_SHARDS.is_power_of_two());
+};

@@ -1,0 +1,195 @@
+//! Listening sockets: bound exclusively, then shared among the workers.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    os::{
+        fd::{AsRawFd, BorrowedFd, OwnedFd},
+        unix::{fs::FileTypeExt, net::UnixStream},
+    },
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+
+use crate::limits::{BACKLOG, KERNEL_UNSENT};
+
+/// Where to listen: `ADDR:PORT`, `[ADDR]:PORT` or `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("a path is missing behind unix:".to_owned()),
+            Some(path) => Ok(Address::Unix(path.into())),
+            None => text
+                .parse()
+                .map(Address::Tcp)
+                .map_err(|_| format!("{text:?} is not ADDR:PORT such as 127.0.0.1:8080 or [::1]:8080, nor unix:/path")),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => address.fmt(f),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// One address, and a listener on it for each worker.
+pub struct Bound {
+    /// The address, with the port that was picked where 0 was asked for.
+    pub address: Address,
+    /// As many as there are workers.
+    pub listeners: Vec<OwnedFd>,
+}
+
+impl Bound {
+    /// Listens on `address` with a listener for each of `workers`.
+    ///
+    /// The first socket is bound without `SO_REUSEPORT`, so that an address which anyone else uses, another cloudia
+    /// included, is an error; only then is it opened to its siblings.
+    ///
+    /// # Errors
+    /// Whatever the system says of the address, `AddrInUse` above all.
+    pub fn new(address: &Address, workers: usize) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => {
+                let first = tcp(address, false)?;
+                let address = SocketAddr::try_from(rustix::net::getsockname(&first)?)?;
+                sockopt::set_socket_reuseport(&first, true)?;
+                let mut listeners = vec![first];
+                for _ in 1..workers {
+                    listeners.push(tcp(&address, true)?);
+                }
+                Ok(Self { address: Address::Tcp(address), listeners })
+            }
+            Address::Unix(path) => {
+                let first = unix(path)?;
+                let mut listeners = Vec::with_capacity(workers);
+                for _ in 1..workers {
+                    listeners.push(first.try_clone()?);
+                }
+                listeners.push(first);
+                Ok(Self { address: address.clone(), listeners })
+            }
+        }
+    }
+
+    /// A URL that reaches the address from this machine.
+    pub fn url(&self) -> String {
+        match &self.address {
+            Address::Tcp(address) if address.ip().is_unspecified() && address.is_ipv4() => {
+                format!("http://127.0.0.1:{}/", address.port())
+            }
+            Address::Tcp(address) if address.ip().is_unspecified() => {
+                format!("http://[::1]:{}/", address.port())
+            }
+            Address::Tcp(address) => format!("http://{address}/"),
+            Address::Unix(_) => self.address.to_string(),
+        }
+    }
+
+    /// Removes a Unix socket's name.
+    pub fn remove_name(&self) {
+        if let Address::Unix(path) = &self.address {
+            // It may be gone already; nothing depends on it.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn tcp(address: &SocketAddr, shared: bool) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // A restart must not wait for the last connections' TIME_WAIT.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if shared {
+        sockopt::set_socket_reuseport(&socket, true)?;
+    }
+    if address.is_ipv6() {
+        // `0.0.0.0:80` and `[::]:80` can be given side by side.
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    // Both are inherited by what is accepted, which spares two system calls a connection.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    set_not_sent_low_water(&socket, KERNEL_UNSENT)?;
+    rustix::net::bind(&socket, address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+fn unix(path: &Path) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    if let Err(error) = rustix::net::bind(&socket, &address) {
+        if error != rustix::io::Errno::ADDRINUSE || !is_abandoned(path) {
+            return Err(error.into());
+        }
+        std::fs::remove_file(path)?;
+        rustix::net::bind(&socket, &address)?;
+    }
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// A socket's name outlives a process that was killed; nobody answers behind it.
+fn is_abandoned(path: &Path) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+fn set_not_sent_low_water(socket: &OwnedFd, bytes: u32) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the whole call, and the option's value is a `u32` that the call only reads.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw const bytes).cast(),
+            size_of::<u32>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What came of an attempt to accept.
+pub enum Accept {
+    /// A connection.
+    Connection(OwnedFd),
+    /// None is waiting.
+    Empty,
+    /// The connection that was waiting is gone; there may be others.
+    Gone,
+    /// There is no descriptor or no memory for it.
+    Exhausted(io::Error),
+    /// The listener is shut.
+    Shut,
+}
+
+/// Accepts a connection that never blocks.
+pub fn accept(listener: BorrowedFd<'_>) -> Accept {
+    use rustix::io::Errno;
+    match rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+        Ok(socket) => Accept::Connection(socket),
+        Err(Errno::AGAIN) => Accept::Empty,
+        Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => Accept::Exhausted(error.into()),
+        Err(Errno::INVAL | Errno::BADF | Errno::NOTSOCK) => Accept::Shut,
+        // accept(2): errors that are pending on the new connection are reported here; it is lost, the listener is not.
+        Err(_) => Accept::Gone,
+    }
+}

@@ -1,0 +1,393 @@
+//! From a configuration to a running server, and to its end.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    num::NonZero,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+use crate::{
+    admin::{self, Overview},
+    config::{Admin, Config, IoChoice},
+    feed::{Feed, Summary},
+    limits::{DESCRIPTORS_ADVISED, DESCRIPTORS_RESERVED, SOMAXCONN_ADVISED},
+    listen::{Address, Bound},
+    serve::Patience,
+    stats::{FeedStats, WorkerStats},
+    store::Store,
+    worker::{self, Budget, Control, Io, Order, Setup},
+};
+
+/// Why the server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It did not start: a line that names the thing and the remedy.
+    #[error("{0}")]
+    Start(String),
+    /// It broke while it ran.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// Where in its life the server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// The first load is not complete.
+    Loading,
+    /// It serves.
+    Ready,
+    /// It is about to stop.
+    Draining,
+}
+
+/// The stage, for whoever asks.
+#[derive(Default)]
+pub struct StageCell(AtomicU8);
+
+impl StageCell {
+    /// The stage now.
+    pub fn get(&self) -> Stage {
+        match self.0.load(Ordering::Acquire) {
+            0 => Stage::Loading,
+            1 => Stage::Ready,
+            _ => Stage::Draining,
+        }
+    }
+
+    fn set(&self, stage: Stage) {
+        self.0.store(stage as u8, Ordering::Release);
+    }
+}
+
+enum Event {
+    Signal,
+    WorkerEnded(io::Result<()>),
+}
+
+/// Serves until a signal says to stop.
+///
+/// # Errors
+/// [`Error`].
+pub fn run(config: Config) -> Result<(), Error> {
+    start_logging();
+    let limit = raise_descriptor_limit();
+    check_directory(&config.data)?;
+    let (events, event) = mpsc::channel();
+    // Before anything that takes time: a signal during the load is answered, too.
+    catch_signals(events.clone())?;
+
+    let cpus = allowed_cpus();
+    let workers = config.workers.unwrap_or(cpus.len());
+    let mut bound = Vec::with_capacity(config.listen.len());
+    for address in &config.listen {
+        bound.push(Bound::new(address, workers).map_err(|error| cannot_listen(address, &error, "--listen"))?);
+    }
+    let admin = match config.admin {
+        Admin::Off => None,
+        Admin::At(address) => {
+            let address = Address::Tcp(address);
+            Some(Bound::new(&address, 1).map_err(|error| cannot_listen(&address, &error, "--admin"))?)
+        }
+    };
+    if let Some(user) = &config.user {
+        become_user(user)?;
+    }
+    let io = choose_io(config.io)?;
+
+    let store = Arc::new(Store::new());
+    let feed_stats = Arc::new(FeedStats::default());
+    let worker_stats: Vec<Arc<WorkerStats>> = (0..workers).map(|_| Arc::default()).collect();
+    let stage = Arc::new(StageCell::default());
+    let admin_url = admin.as_ref().map(Bound::url);
+    if let Some(admin) = admin {
+        let overview = Overview::new(stage.clone(), worker_stats.clone(), feed_stats.clone(), SystemTime::now());
+        admin::start(admin, overview).map_err(|error| start_error("the admin thread", &error))?;
+    }
+
+    let begun = Instant::now();
+    let (feed, summary) = Feed::load(config.data.clone(), store.clone(), feed_stats)
+        .map_err(|error| unreadable_directory(&config.data, &error))?;
+    let loaded = begun.elapsed();
+    std::thread::Builder::new()
+        .name("feed".to_owned())
+        .spawn(|| feed.run())
+        .map_err(|error| start_error("the feed thread", &error))?;
+
+    let max_connections = max_connections(config.max_connections, limit);
+    let budget = Arc::new(Budget::new(max_connections));
+    let mut controls = Vec::with_capacity(workers);
+    for (number, stats) in worker_stats.into_iter().enumerate() {
+        let control = Arc::new(Control::new().map_err(|error| start_error("a worker", &error))?);
+        controls.push(control.clone());
+        let setup = Setup {
+            cpu: cpus.get(number % cpus.len().max(1)).copied(),
+            io,
+            listeners: bound.iter_mut().filter_map(|bound| bound.listeners.pop()).collect(),
+            store: store.clone(),
+            stats,
+            patience: Patience::from_secs(config.keep_alive_timeout, config.header_timeout, config.send_timeout),
+            budget: budget.clone(),
+            control,
+        };
+        start_worker(number, setup, events.clone())?;
+    }
+    stage.set(Stage::Ready);
+    let facts = Facts { config: &config, summary, loaded, io, workers, bound: &bound, admin_url, max_connections };
+    // Nobody may be reading; that is no reason to stop.
+    let _ = facts.print(&mut io::stdout().lock());
+    warn_of_small_limits(limit, max_connections);
+
+    let result = wait_for_end(&event, &controls, &stage, Duration::from_secs(config.grace.into()));
+    bound.iter().for_each(Bound::remove_name);
+    result
+}
+
+/// Waits for a signal, then for the workers.
+fn wait_for_end(
+    event: &mpsc::Receiver<Event>,
+    controls: &[Arc<Control>],
+    stage: &StageCell,
+    grace: Duration,
+) -> Result<(), Error> {
+    match event.recv() {
+        Ok(Event::Signal) | Err(_) => {}
+        Ok(Event::WorkerEnded(result)) => {
+            let reason = result.map_or_else(|error| error.to_string(), |()| "it ended by itself".to_owned());
+            return Err(Error::Broken(format!("a worker cannot go on: {reason}")));
+        }
+    }
+    stage.set(Stage::Draining);
+    controls.iter().for_each(|control| control.send(Order::Drain));
+    let end = Instant::now() + grace;
+    let mut running = controls.len();
+    while running > 0 {
+        match event.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(Event::WorkerEnded(_)) => running -= 1,
+            Ok(Event::Signal) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                break;
+            }
+        }
+    }
+    controls.iter().for_each(|control| control.send(Order::Stop));
+    Ok(())
+}
+
+fn start_worker(number: usize, setup: Setup, events: Sender<Event>) -> Result<(), Error> {
+    let work = move || {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker::run(setup)));
+        let result = result.unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+        // The main thread may be past caring.
+        let _ = events.send(Event::WorkerEnded(result));
+    };
+    let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+    thread.spawn(work).map(drop).map_err(|error| start_error("a worker", &error))
+}
+
+fn catch_signals(events: Sender<Event>) -> Result<(), Error> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| start_error("signal handling", &error))?;
+    let listen = move || {
+        for (count, _) in signals.forever().enumerate() {
+            // The first one drains; the main thread hears of the second as well, unless it is still loading.
+            if count > 0 || events.send(Event::Signal).is_err() {
+                std::process::exit(0);
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("signals".to_owned());
+    thread.spawn(listen).map(drop).map_err(|error| start_error("the signal thread", &error))
+}
+
+fn choose_io(choice: IoChoice) -> Result<Io, Error> {
+    match (choice, worker::probe_uring()) {
+        (IoChoice::Epoll, _) => Ok(Io::Epoll),
+        (IoChoice::Auto | IoChoice::Uring, Ok(())) => Ok(Io::Uring),
+        (IoChoice::Auto, Err(error)) => {
+            tracing::warn!("io_uring is refused here ({error}); epoll is used, at some cost in CPU");
+            Ok(Io::Epoll)
+        }
+        (IoChoice::Uring, Err(error)) => Err(Error::Start(format!(
+            "io_uring is refused here ({error}); containers often forbid it: use --io auto, or allow io_uring_setup, \
+             io_uring_enter and io_uring_register"
+        ))),
+    }
+}
+
+/// What is good to know at the start, a line each.
+struct Facts<'a> {
+    config: &'a Config,
+    summary: Summary,
+    loaded: Duration,
+    io: Io,
+    workers: usize,
+    bound: &'a [Bound],
+    admin_url: Option<String>,
+    max_connections: usize,
+}
+
+impl Facts<'_> {
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let Summary { entries, content_bytes, held_bytes } = self.summary;
+        let directory = std::path::absolute(&self.config.data).unwrap_or_else(|_| self.config.data.clone());
+        let files = if entries == 1 { "file" } else { "files" };
+        let workers = if self.workers == 1 { "worker" } else { "workers" };
+        let io = match self.io {
+            Io::Uring => "io_uring",
+            Io::Epoll => "epoll",
+        };
+        writeln!(out, "cloudia {}", env!("CARGO_PKG_VERSION"))?;
+        writeln!(
+            out,
+            "data     {}: {entries} {files}, {} of content, {} held with their codings, loaded in {} ms",
+            directory.display(),
+            Bytes(content_bytes),
+            Bytes(held_bytes),
+            self.loaded.as_millis()
+        )?;
+        writeln!(out, "io       {io}, {} {workers}, up to {} connections", self.workers, self.max_connections)?;
+        for bound in self.bound {
+            writeln!(out, "listen   {}", bound.url())?;
+        }
+        if let Some(url) = &self.admin_url {
+            writeln!(out, "admin    {url}")?;
+        }
+        let url = self.bound.first().map(Bound::url).unwrap_or_default();
+        writeln!(out, "ready    open {url}")?;
+        out.flush()
+    }
+}
+
+/// A number of bytes for people.
+struct Bytes(u64);
+
+impl std::fmt::Display for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+        let mut value = self.0 as f64;
+        let mut unit = 0;
+        while value >= 999.5 && unit + 1 < UNITS.len() {
+            value /= 1000.0;
+            unit += 1;
+        }
+        let places = usize::from(unit > 0 && value < 99.95);
+        write!(f, "{value:.places$} {}", UNITS[unit])
+    }
+}
+
+fn start_logging() {
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .finish();
+    // It is set already where a program runs the server twice, as a test might.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Raises the limit as far as it may be: to the kernel's own as root, else to the hard limit. The limit now.
+fn raise_descriptor_limit() -> u64 {
+    let kernel = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let beyond = kernel.max(maximum);
+    for limit in [beyond, maximum] {
+        if setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).is_ok() {
+            break;
+        }
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// What the descriptor limit leaves for connections, or less if less was asked for.
+fn max_connections(asked: Option<usize>, limit: u64) -> usize {
+    let reserved = DESCRIPTORS_RESERVED.min(limit / 2);
+    let possible = usize::try_from(limit - reserved).unwrap_or(usize::MAX);
+    asked.map_or(possible, |asked| asked.min(possible))
+}
+
+fn warn_of_small_limits(limit: u64, max_connections: usize) {
+    if limit < DESCRIPTORS_ADVISED {
+        tracing::warn!(
+            "the descriptor limit is {limit}, so {max_connections} connections are the most; raise it before the start: \
+             ulimit -n 1048576 (systemd: LimitNOFILE=1048576)"
+        );
+    }
+    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+    if let Some(somaxconn) = somaxconn.ok().and_then(|text| text.trim().parse::<u32>().ok())
+        && somaxconn < SOMAXCONN_ADVISED
+    {
+        tracing::warn!(
+            "net.core.somaxconn is {somaxconn}: a storm of connections will lose some; raise it: sysctl -w \
+             net.core.somaxconn=65535"
+        );
+    }
+}
+
+fn allowed_cpus() -> Vec<usize> {
+    let allowed = rustix::thread::sched_getaffinity(None)
+        .map(|cpus| (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| cpus.is_set(*cpu)).collect::<Vec<_>>());
+    match allowed {
+        Ok(cpus) if !cpus.is_empty() => cpus,
+        _ => (0..std::thread::available_parallelism().map_or(1, NonZero::get)).collect(),
+    }
+}
+
+fn become_user(name: &str) -> Result<(), Error> {
+    let error = |reason: &str| Error::Start(format!("--user {name}: {reason}"));
+    let user = nix::unistd::User::from_name(name)
+        .map_err(|cause| error(cause.desc()))?
+        .ok_or_else(|| error("there is no such user; useradd --system makes one"))?;
+    if user.uid == nix::unistd::geteuid() {
+        return Ok(());
+    }
+    let group_name = std::ffi::CString::new(name).map_err(|_| error("there is no such user"))?;
+    let dropped = nix::unistd::initgroups(&group_name, user.gid)
+        .and_then(|()| nix::unistd::setgid(user.gid))
+        .and_then(|()| nix::unistd::setuid(user.uid));
+    dropped.map_err(|cause| error(&format!("{}; only root can become another user", cause.desc())))
+}
+
+fn check_directory(directory: &Path) -> Result<(), Error> {
+    std::fs::read_dir(directory).map(drop).map_err(|error| unreadable_directory(directory, &error))
+}
+
+fn unreadable_directory(directory: &Path, error: &io::Error) -> Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => "make it, or name another with --data",
+        io::ErrorKind::PermissionDenied => "give this user the right to read and search it (chmod a+rx)",
+        io::ErrorKind::NotADirectory => "name a directory with --data",
+        _ => "name another with --data",
+    };
+    Error::Start(format!("the data directory {} cannot be read: {error}; {remedy}", directory.display()))
+}
+
+fn cannot_listen(address: &Address, error: &io::Error, flag: &str) -> Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("another program, perhaps another cloudia, listens there; stop it, or name another with {flag}")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need root (which --user gives up again) or CAP_NET_BIND_SERVICE; or use {flag}")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine has no such address; name another with {flag}")
+        }
+        _ => format!("name another with {flag}"),
+    };
+    Error::Start(format!("cannot listen on {address}: {error}; {remedy}"))
+}
+
+fn start_error(what: &str, error: &io::Error) -> Error {
+    Error::Start(format!("{what} cannot be started: {error}"))
+}

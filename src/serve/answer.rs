@@ -1,0 +1,184 @@
+//! Request and store to [`Answer`]: every status of a well-formed request is decided here. Pure.
+
+use std::ops::Range;
+
+use super::{
+    conditional::{self, Precondition},
+    negotiate::Weights,
+    range::{self, Asked, Ranges},
+    request::{Method, Once, Request},
+    status::Status,
+    target::{self, BadTarget, Target},
+};
+use crate::{
+    limits::{MAX_AGE_CAP, MAX_AGE_DEFAULT},
+    store::{Coding, Entry, Held, Store},
+};
+
+/// What to answer.
+pub enum Answer {
+    /// An answer made of an entry.
+    Entry {
+        /// The version.
+        entry: Held,
+        /// The coding that was selected.
+        coding: Coding,
+        /// `max-age`, in seconds.
+        max_age: u32,
+        /// How much of it.
+        extent: Extent,
+    },
+    /// 301 to this location.
+    Moved(Vec<u8>),
+    /// 404, with the data directory's own page if it has one.
+    Missing(Option<(Held, Coding)>),
+    /// 204 with `Allow`.
+    Options,
+    /// 416 for a content of this many bytes.
+    Unsatisfiable(usize),
+    /// Any other status without an entry.
+    Plain(Status),
+}
+
+/// How much of an entry is answered.
+pub enum Extent {
+    /// 200.
+    Whole,
+    /// 206 with one range.
+    Part(Range<usize>),
+    /// 206 with several.
+    Parts(Box<Ranges>),
+    /// 304.
+    NotModified,
+}
+
+/// Memory that outlives an answer, so that making one allocates nothing.
+#[derive(Default)]
+pub struct Scratch {
+    path: Vec<u8>,
+    key: Vec<u8>,
+}
+
+/// Answers `request` from `store` at the time `now`, in seconds since 1970. The order is that of RFC 9110: syntax,
+/// method, resource, preconditions, range.
+pub fn answer(request: &Request<'_, '_>, store: &Store, now: u64, scratch: &mut Scratch) -> Answer {
+    match request.method {
+        // Its target is an authority, which no path can be read from.
+        Method::Connect => return Answer::Plain(Status::MethodNotAllowed),
+        Method::Options if request.target == b"*" => return Answer::Options,
+        _ => {}
+    }
+    let Scratch { path, key } = scratch;
+    let Ok(target) = Target::parse(request.target) else {
+        return Answer::Plain(Status::BadRequest);
+    };
+    let Ok(path) = target::decode(target.path, path) else {
+        return Answer::Plain(Status::BadRequest);
+    };
+    let found = match find(store, path, key) {
+        Ok(found) => found,
+        Err(BadTarget) => return Answer::Plain(Status::BadRequest),
+    };
+    match request.method {
+        Method::Get | Method::Head => {}
+        Method::Options => return Answer::Options,
+        Method::Connect | Method::Other => return Answer::Plain(Status::MethodNotAllowed),
+    }
+    let weights = Weights::parse(&request.accept_encoding);
+    match found {
+        Found::Entry(entry) => answer_entry(request, entry, &weights, max_age(&target), now),
+        Found::Directory(path) => Answer::Moved(location(&path, target.query)),
+        Found::Nothing => Answer::Missing(store.get(b"/404.html").map(|page| {
+            let coding = weights.choose(&page);
+            (page, coding)
+        })),
+    }
+}
+
+fn answer_entry(request: &Request<'_, '_>, entry: Held, weights: &Weights, max_age: u32, now: u64) -> Answer {
+    let asked = match request.range.value() {
+        Some(value) if request.method == Method::Get && weights.accepts_identity() => {
+            range::parse(value, entry.identity_len())
+        }
+        _ => Asked::Nothing,
+    };
+    // Ranges count the bytes of the content, so they select it.
+    let coding = if asked == Asked::Nothing { weights.choose(&entry) } else { Coding::Identity };
+    let extent = match conditional::evaluate(request, &entry, now) {
+        Precondition::Failed => return Answer::Plain(Status::PreconditionFailed),
+        Precondition::NotModified => Extent::NotModified,
+        Precondition::Holds if !range_applies(request, &entry, now) => Extent::Whole,
+        Precondition::Holds => match asked {
+            Asked::Nothing | Asked::Whole => Extent::Whole,
+            Asked::Unsatisfiable => return Answer::Unsatisfiable(entry.identity_len()),
+            Asked::Ranges(ranges) => match ranges.as_slice() {
+                [only] => Extent::Part(only.clone()),
+                _ => Extent::Parts(Box::new(ranges)),
+            },
+        },
+    };
+    Answer::Entry { entry, coding, max_age, extent }
+}
+
+fn range_applies(request: &Request<'_, '_>, entry: &Entry, now: u64) -> bool {
+    match request.if_range {
+        Once::Absent => true,
+        Once::Value(validator) => conditional::if_range_holds(validator, entry, now),
+        Once::Repeated => false,
+    }
+}
+
+enum Found {
+    Entry(Held),
+    /// There is an index one level below this path, which lacks its slash.
+    Directory(Vec<u8>),
+    Nothing,
+}
+
+/// Looks `path` up as it is, then in its normal form.
+fn find(store: &Store, path: &[u8], key: &mut Vec<u8>) -> Result<Found, BadTarget> {
+    if let Some(entry) = find_exact(store, path, key) {
+        return Ok(Found::Entry(entry));
+    }
+    let normal = target::normalise(path)?;
+    if let Some(entry) = normal.as_deref().and_then(|normal| find_exact(store, normal, key)) {
+        return Ok(Found::Entry(entry));
+    }
+    let path = normal.unwrap_or_else(|| path.to_vec());
+    if !path.ends_with(b"/") && store.contains(index_key(&path, b"/index.html", key)) {
+        return Ok(Found::Directory(path));
+    }
+    Ok(Found::Nothing)
+}
+
+fn find_exact(store: &Store, path: &[u8], key: &mut Vec<u8>) -> Option<Held> {
+    if path.ends_with(b"/") { store.get(index_key(path, b"index.html", key)) } else { store.get(path) }
+}
+
+fn index_key<'k>(path: &[u8], index: &[u8], key: &'k mut Vec<u8>) -> &'k [u8] {
+    key.clear();
+    key.extend_from_slice(path);
+    key.extend_from_slice(index);
+    key
+}
+
+/// A normal path begins with exactly one slash, so the location can name no other host.
+fn location(path: &[u8], query: Option<&[u8]>) -> Vec<u8> {
+    let mut location = Vec::with_capacity(path.len() + 1);
+    target::encode(path, &mut location);
+    location.push(b'/');
+    if let Some(query) = query {
+        location.push(b'?');
+        location.extend_from_slice(query);
+    }
+    location
+}
+
+/// The page says how long its copy may live. Anything but digits is as good as nothing.
+fn max_age(target: &Target<'_>) -> u32 {
+    let digits = target.max_age().filter(|value| !value.is_empty() && value.iter().all(u8::is_ascii_digit));
+    digits.map_or(MAX_AGE_DEFAULT, |digits| {
+        let digit = |sum: u32, digit: &u8| sum.saturating_mul(10).saturating_add(u32::from(digit - b'0'));
+        digits.iter().fold(0, digit).min(MAX_AGE_CAP)
+    })
+}

@@ -1,0 +1,162 @@
+//! Requests in, answers out: the bytes that arrived together are parsed, and all their answers collected. Pure.
+
+use super::{
+    answer::{self, Answer, Scratch},
+    body::{Discard, Progress},
+    output::Output,
+    request::{self, Parsed, Request},
+    response::{self, Envelope, Persistence},
+    status::Status,
+};
+use crate::{clock::Clock, limits::MAX_FIELDS, stats::WorkerStats, store::Store};
+
+/// What answers are made from.
+pub struct Site<'s> {
+    /// The entries.
+    pub store: &'s Store,
+    /// The time of this batch.
+    pub clock: &'s Clock,
+    /// Where the answers are counted.
+    pub stats: &'s WorkerStats,
+    /// The server is about to stop: each answer is its connection's last.
+    pub draining: bool,
+}
+
+/// How far the input was read, and what is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Bytes at the front that are done with.
+    pub consumed: usize,
+    /// Bytes behind them that begin the next input; the bytes of a body behind these are done with as well.
+    pub kept: usize,
+    /// What is to be done once the output is sent.
+    pub next: Next,
+}
+
+/// What is to be done once the output is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Wait for more of the client's bytes.
+    Read,
+    /// The output is full: send it and go on with what was kept.
+    Continue,
+    /// Close. The client is not expected to have anything left to say.
+    Close,
+    /// Close the sending half and drain what the client still sends, lest a reset destroys the answer.
+    Linger,
+}
+
+/// Answers the requests in `input`. Where it begins with the head of a request whose body has come in part, `body` holds
+/// the reading of that body, the input behind the head is the body's continuation, and so it is left for the next call.
+pub fn converse(
+    input: &[u8],
+    body: &mut Option<Discard>,
+    site: &Site<'_>,
+    scratch: &mut Scratch,
+    out: &mut Output,
+) -> Step {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut consumed = 0;
+    loop {
+        let rest = &input[consumed..];
+        if rest.is_empty() {
+            return Step { consumed, kept: 0, next: Next::Read };
+        }
+        if out.is_full() {
+            return Step { consumed, kept: rest.len(), next: Next::Continue };
+        }
+        let (len, close) = match request::parse(rest, &mut fields) {
+            Parsed::Partial { skip } => {
+                return Step { consumed: consumed + skip, kept: rest.len() - skip, next: Next::Read };
+            }
+            Parsed::Reject(reject) => {
+                refuse(reject.fault.into(), reject.head, site, out);
+                (rest.len(), Some(Next::Linger))
+            }
+            Parsed::Complete { request, len } => match body_len(&request, body, &rest[len..]) {
+                BodyLen::Partial => {
+                    return Step { consumed, kept: len, next: Next::Read };
+                }
+                BodyLen::Malformed => {
+                    refuse(Status::BadRequest, request.method == request::Method::Head, site, out);
+                    (rest.len(), Some(Next::Linger))
+                }
+                BodyLen::Whole(body_len) => {
+                    let close = respond(&request, true, site, scratch, out);
+                    (len + body_len, close)
+                }
+                BodyLen::Unread => (rest.len(), respond(&request, false, site, scratch, out)),
+            },
+        };
+        consumed += len;
+        match close {
+            None => {}
+            Some(Next::Close) if consumed == input.len() => {
+                return Step { consumed, kept: 0, next: Next::Close };
+            }
+            Some(_) => {
+                return Step { consumed: input.len(), kept: 0, next: Next::Linger };
+            }
+        }
+    }
+}
+
+enum BodyLen {
+    /// All of it is here: this many bytes.
+    Whole(usize),
+    /// Not all of it is here.
+    Partial,
+    /// Not worth reading on this connection.
+    Unread,
+    Malformed,
+}
+
+fn body_len(request: &Request<'_, '_>, body: &mut Option<Discard>, bytes: &[u8]) -> BodyLen {
+    let Some(mut discard) = body.take().or_else(|| Discard::new(request.body)) else {
+        return BodyLen::Whole(0);
+    };
+    if request.expects_continue {
+        return BodyLen::Unread;
+    }
+    match discard.feed(bytes) {
+        Progress::Done(len) => BodyLen::Whole(len),
+        Progress::More => {
+            *body = Some(discard);
+            BodyLen::Partial
+        }
+        Progress::TooLong => BodyLen::Unread,
+        Progress::Malformed => BodyLen::Malformed,
+    }
+}
+
+/// Answers one request. What is to become of the connection, if it does not persist.
+fn respond(
+    request: &Request<'_, '_>,
+    body_is_read: bool,
+    site: &Site<'_>,
+    scratch: &mut Scratch,
+    out: &mut Output,
+) -> Option<Next> {
+    let answer = answer::answer(request, site.store, site.clock.secs(), scratch);
+    let linger = !body_is_read || site.draining || matches!(answer, Answer::Plain(status) if status.closes());
+    let persistence = match (linger || !request.persistent, request.http10) {
+        (true, _) => Persistence::Close,
+        (false, true) => Persistence::KeepAlive,
+        (false, false) => Persistence::Implied,
+    };
+    let head = request.method == request::Method::Head;
+    let written = response::write(answer, Envelope { clock: site.clock, persistence, head }, out);
+    site.stats.answered(written.status, written.coding.filter(|_| !head));
+    match persistence {
+        Persistence::Close if linger => Some(Next::Linger),
+        Persistence::Close => Some(Next::Close),
+        Persistence::Implied | Persistence::KeepAlive => None,
+    }
+}
+
+/// Answers what is no request, or none in time, with `status`; the connection must close behind it.
+pub fn refuse(status: Status, head: bool, site: &Site<'_>, out: &mut Output) {
+    let envelope = Envelope { clock: site.clock, persistence: Persistence::Close, head };
+    let written = response::write(Answer::Plain(status), envelope, out);
+    site.stats.answered(written.status, written.coding);
+}

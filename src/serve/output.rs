@@ -1,0 +1,188 @@
+//! The bytes on their way out: heads and small bodies in one buffer, large bodies where they lie.
+//!
+//! A worker has one [`Output`] that all its connections share. What a full socket leaves over moves to an `Output` of
+//! the connection's own, which holds a share of the entry and an offset, never a copy of a large body.
+
+use std::{io::IoSlice, ops::Range};
+
+use crate::{
+    limits::{INLINE_BODY, SEND_BATCH, SEND_SLICES},
+    store::{Coding, Held},
+};
+
+/// A sequence of bytes to send.
+#[derive(Default)]
+pub struct Output {
+    bytes: Vec<u8>,
+    larges: Vec<Large>,
+    entries: Vec<Held>,
+    /// Bytes of the large bodies.
+    large_len: usize,
+}
+
+/// A part of a body that is sent from the entry.
+struct Large {
+    /// Bytes of the buffer that go before it.
+    behind: usize,
+    entry: usize,
+    coding: Coding,
+    range: Range<usize>,
+}
+
+impl Output {
+    /// Bytes to send.
+    pub fn len(&self) -> usize {
+        self.bytes.len() + self.large_len
+    }
+
+    /// There is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// It is time to send before more is added.
+    pub fn is_full(&self) -> bool {
+        self.len() >= SEND_BATCH || self.larges.len() * 2 + 1 >= SEND_SLICES
+    }
+
+    /// Forgets everything; the buffer's memory stays for the next answers.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.larges.clear();
+        self.entries.clear();
+        self.large_len = 0;
+    }
+
+    /// The buffer, to append heads and small bodies to.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Appends `entry`'s body in `coding`, in its frame.
+    pub fn body(&mut self, entry: Held, coding: Coding) {
+        let payload = entry.payload(coding);
+        let len = payload.body.len();
+        self.bytes.extend_from_slice(payload.lead);
+        if len <= INLINE_BODY {
+            self.bytes.extend_from_slice(payload.body);
+            self.bytes.extend_from_slice(payload.trail);
+        } else {
+            let behind = self.bytes.len();
+            self.bytes.extend_from_slice(payload.trail);
+            self.large(behind, self.entries.len(), coding, 0..len);
+            self.entries.push(entry);
+        }
+    }
+
+    /// Appends ranges of `entry`'s content, each behind its own bytes.
+    pub fn parts<'p>(&mut self, entry: Held, parts: impl IntoIterator<Item = (&'p [u8], Range<usize>)>) {
+        for (before, range) in parts {
+            self.bytes.extend_from_slice(before);
+            if range.len() <= INLINE_BODY {
+                self.bytes.extend_from_slice(&entry.identity()[range]);
+            } else {
+                self.large(self.bytes.len(), self.entries.len(), Coding::Identity, range);
+            }
+        }
+        self.entries.push(entry);
+    }
+
+    fn large(&mut self, behind: usize, entry: usize, coding: Coding, range: Range<usize>) {
+        self.large_len += range.len();
+        self.larges.push(Large { behind, entry, coding, range });
+    }
+
+    /// The bytes, if they all lie in the buffer.
+    pub fn contiguous(&self) -> Option<&[u8]> {
+        self.larges.is_empty().then_some(&self.bytes)
+    }
+
+    /// The next slices to send. They may not be all.
+    pub fn slices<'a>(&'a self, slices: &'a mut [IoSlice<'a>; SEND_SLICES]) -> &'a [IoSlice<'a>] {
+        let mut count = 0;
+        for slice in self.pieces().filter(|piece| !piece.is_empty()).take(SEND_SLICES) {
+            slices[count] = IoSlice::new(slice);
+            count += 1;
+        }
+        &slices[..count]
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.larges.iter().map(|large| large.behind));
+        let before = starts.zip(&self.larges).map(|(start, large)| &self.bytes[start..large.behind]);
+        let last = self.larges.last().map_or(0, |large| large.behind);
+        let bodies = self.larges.iter().map(|large| self.body_of(large));
+        before.zip(bodies).flat_map(|(before, body)| [before, body]).chain(std::iter::once(&self.bytes[last..]))
+    }
+
+    fn body_of(&self, large: &Large) -> &[u8] {
+        &self.entries[large.entry].payload(large.coding).body[large.range.clone()]
+    }
+
+    /// Takes out what is left after the first `sent` bytes; this output is empty afterwards.
+    pub fn take_unsent(&mut self, sent: usize) -> Output {
+        let mut rest = Output::default();
+        let mut entries: Vec<Option<Held>> = self.entries.drain(..).map(Some).collect();
+        let mut places = vec![0; entries.len()];
+        let (mut skip, mut at) = (sent, 0);
+        for large in self.larges.drain(..) {
+            rest.bytes.extend_from_slice(unsent(&self.bytes[at..large.behind], &mut skip));
+            at = large.behind;
+            let gone = skip.min(large.range.len());
+            skip -= gone;
+            let range = large.range.start + gone..large.range.end;
+            if range.is_empty() {
+                continue;
+            }
+            if let Some(entry) = entries[large.entry].take() {
+                places[large.entry] = rest.entries.len();
+                rest.entries.push(entry.keep());
+            }
+            rest.large(rest.bytes.len(), places[large.entry], large.coding, range);
+        }
+        rest.bytes.extend_from_slice(unsent(&self.bytes[at..], &mut skip));
+        self.clear();
+        rest
+    }
+}
+
+fn unsent<'a>(piece: &'a [u8], skip: &mut usize) -> &'a [u8] {
+    let gone = piece.len().min(*skip);
+    *skip -= gone;
+    &piece[gone..]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{Bodies, Change, Entry, Store};
+
+    #[test]
+    fn what_is_unsent_is_the_rest_at_every_cut() {
+        let content: Vec<u8> = (0..3 * INLINE_BODY).map(|at| at as u8).collect();
+        let entry = Arc::new(Entry::new("text/plain", 0, Bodies::identity(content.clone().into())));
+        let store = Store::new();
+        store.apply([Change::Put(b"/a"[..].into(), entry)]);
+        let fill = || {
+            let mut output = Output::default();
+            output.buffer().extend_from_slice(b"head one ");
+            output.body(store.get(b"/a").unwrap(), Coding::Identity);
+            output.buffer().extend_from_slice(b" head two ");
+            let large = 5..5 + INLINE_BODY + 1;
+            output.parts(store.get(b"/a").unwrap(), [(&b"part"[..], 0..10), (b"large", large), (b"end", 0..0)]);
+            output
+        };
+        let all = fill().pieces().collect::<Vec<_>>().concat();
+        assert_eq!(all.len(), fill().len());
+        assert!(all.starts_with(b"head one ") && all.ends_with(b"end"));
+        for first in (0..=all.len()).step_by(97).chain([8, 9, 10, all.len()]) {
+            let mut rest = fill().take_unsent(first);
+            assert_eq!(rest.pieces().collect::<Vec<_>>().concat(), all[first..], "cut at {first}");
+            let second = rest.len() / 2;
+            let rest = rest.take_unsent(second);
+            assert_eq!(rest.pieces().collect::<Vec<_>>().concat(), all[first + second..], "cut at {first}, {second}");
+        }
+    }
+}

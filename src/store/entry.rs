@@ -1,0 +1,294 @@
+//! One immutable version of one path: its bytes in every coding, its validators, and the fields of its answers
+//! made in advance. Bytes, length, validators and fields are one object, so an answer cannot mix two versions.
+
+use std::io::Write;
+
+use crate::clock::{HttpDate, http_date};
+
+/// A content coding that answers are sent in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// As the file is.
+    Identity,
+    /// Brotli, from a sidecar.
+    Br,
+    /// Zstandard, from a sidecar.
+    Zstd,
+    /// Raw deflate in a zlib frame (RFC 1950).
+    Deflate,
+    /// Raw deflate in a gzip frame (RFC 1952).
+    Gzip,
+}
+
+impl Coding {
+    /// All codings, in the order of [`Coding::index`].
+    pub const ALL: [Coding; 5] = [Coding::Identity, Coding::Br, Coding::Zstd, Coding::Deflate, Coding::Gzip];
+
+    /// The position in [`Coding::ALL`], for tables.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The registered name, as `Content-Encoding` has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Coding::Identity => "identity",
+            Coding::Br => "br",
+            Coding::Zstd => "zstd",
+            Coding::Deflate => "deflate",
+            Coding::Gzip => "gzip",
+        }
+    }
+}
+
+/// The bytes of a version.
+#[derive(Default, PartialEq, Eq)]
+pub struct Bodies {
+    /// The content.
+    pub identity: Box<[u8]>,
+    /// The content as one raw deflate stream (RFC 1951).
+    pub deflate: Option<Box<[u8]>>,
+    /// The content as a brotli stream.
+    pub br: Option<Box<[u8]>>,
+    /// The content as a zstd frame.
+    pub zstd: Option<Box<[u8]>>,
+}
+
+impl Bodies {
+    /// The content alone.
+    pub fn identity(identity: Box<[u8]>) -> Self {
+        Self { identity, ..Self::default() }
+    }
+}
+
+/// An entity tag without its quotes: the content's hash in base64url.
+pub type Etag = [u8; 11];
+
+/// One version of one path.
+pub struct Entry {
+    content_type: Box<str>,
+    stamp: u64,
+    last_modified: HttpDate,
+    hash: u64,
+    etag: Etag,
+    bodies: Bodies,
+    gzip_trailer: [u8; 8],
+    zlib_trailer: [u8; 4],
+    /// By [`Coding::index`]: the fields that differ between codings; None where the coding is not offered.
+    coding_fields: [Option<Box<[u8]>>; 5],
+    /// The fields that all codings share.
+    shared_fields: Box<[u8]>,
+    /// There is more than one coding to choose from.
+    varies: bool,
+}
+
+/// The body of an answer as it goes on the wire: three slices, of which the outer two may be empty.
+pub struct Payload<'e> {
+    /// A frame's header.
+    pub lead: &'e [u8],
+    /// The bytes that the entry holds.
+    pub body: &'e [u8],
+    /// A frame's trailer.
+    pub trail: &'e [u8],
+}
+
+impl<'e> Payload<'e> {
+    /// In the order in which they are sent.
+    pub fn slices(&self) -> [&'e [u8]; 3] {
+        [self.lead, self.body, self.trail]
+    }
+
+    /// Bytes of the whole.
+    pub fn len(&self) -> usize {
+        self.lead.len() + self.body.len() + self.trail.len()
+    }
+
+    /// There are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// RFC 1952: deflate, no flags, no time, no statement about effort, unknown system: equal bytes on every server.
+pub const fn gzip_header() -> [u8; 10] {
+    [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]
+}
+
+/// RFC 1950: deflate with a 32 KiB window, no dictionary, default effort.
+pub const fn zlib_header() -> [u8; 2] {
+    [0x78, 0x9c]
+}
+
+static GZIP_HEADER: [u8; 10] = gzip_header();
+static ZLIB_HEADER: [u8; 2] = zlib_header();
+
+impl Entry {
+    /// Makes an entry of a version with the media type `content_type` and the stamp `stamp` (seconds since 1970).
+    ///
+    /// Every coding in `bodies` must decode to `bodies.identity`. One that is not smaller than the content is dropped.
+    pub fn new(content_type: &str, stamp: u64, mut bodies: Bodies) -> Self {
+        let identity_len = bodies.identity.len();
+        let smaller = |body: &Box<[u8]>, frame: usize| body.len() + frame < identity_len;
+        bodies.br.take_if(|body| !smaller(body, 0));
+        bodies.zstd.take_if(|body| !smaller(body, 0));
+        // The zlib frame is the smaller of the two.
+        bodies.deflate.take_if(|body| !smaller(body, ZLIB_HEADER.len() + 4));
+
+        let hash = xxhash_rust::xxh3::xxh3_64(&bodies.identity);
+        let mut gzip_trailer = [0; 8];
+        gzip_trailer[..4].copy_from_slice(&crc32fast::hash(&bodies.identity).to_le_bytes());
+        // RFC 1952: the length modulo 2^32.
+        gzip_trailer[4..].copy_from_slice(&(identity_len as u32).to_le_bytes());
+        let mut entry = Self {
+            content_type: content_type.into(),
+            stamp,
+            last_modified: http_date(stamp),
+            hash,
+            etag: etag(hash),
+            zlib_trailer: simd_adler32::adler32(&&*bodies.identity).to_be_bytes(),
+            gzip_trailer,
+            bodies,
+            coding_fields: [const { None }; 5],
+            shared_fields: Box::default(),
+            varies: false,
+        };
+        entry.make_fields();
+        entry
+    }
+
+    fn make_fields(&mut self) {
+        let identity_len = self.identity_len();
+        for coding in Coding::ALL {
+            let held = match coding {
+                Coding::Identity => true,
+                Coding::Br => self.bodies.br.is_some(),
+                Coding::Zstd => self.bodies.zstd.is_some(),
+                Coding::Deflate | Coding::Gzip => self.bodies.deflate.is_some(),
+            };
+            let offered = held && (coding == Coding::Identity || self.payload(coding).len() < identity_len);
+            self.coding_fields[coding.index()] = offered.then(|| self.fields_of(coding));
+        }
+        self.varies = self.coding_fields.iter().flatten().count() > 1;
+        let vary = if self.varies { "Vary: Accept-Encoding\r\n" } else { "" };
+        let shared = format!("Content-Type: {}\r\n{vary}X-Content-Type-Options: nosniff\r\n", self.content_type);
+        self.shared_fields = shared.into_bytes().into();
+    }
+
+    fn fields_of(&self, coding: Coding) -> Box<[u8]> {
+        let mut fields = Vec::with_capacity(96);
+        if coding == Coding::Identity {
+            fields.extend_from_slice(b"Accept-Ranges: bytes\r\n");
+        } else {
+            fields.extend_from_slice(b"Content-Encoding: ");
+            fields.extend_from_slice(coding.name().as_bytes());
+            fields.extend_from_slice(b"\r\n");
+        }
+        self.write_etag(coding, &mut fields);
+        // A Vec takes every write.
+        let _ = write!(fields, "Content-Length: {}\r\n", self.payload(coding).len());
+        fields.into()
+    }
+
+    /// Appends the `ETag` field of the representation in `coding`: strong for identity, weak for codings, which may be
+    /// recompressed without the content having changed.
+    pub fn write_etag(&self, coding: Coding, out: &mut Vec<u8>) {
+        out.extend_from_slice(if coding == Coding::Identity { b"ETag: \"" } else { b"ETag: W/\"" });
+        out.extend_from_slice(&self.etag);
+        out.extend_from_slice(b"\"\r\n");
+    }
+
+    /// The coding is there and smaller than the content.
+    pub fn offers(&self, coding: Coding) -> bool {
+        self.coding_fields[coding.index()].is_some()
+    }
+
+    /// The body in `coding`, which must be one that is offered; the content otherwise.
+    pub fn payload(&self, coding: Coding) -> Payload<'_> {
+        let bare = |body| Payload { lead: &[], body, trail: &[] };
+        match (coding, &self.bodies) {
+            (Coding::Br, Bodies { br: Some(body), .. }) => bare(body),
+            (Coding::Zstd, Bodies { zstd: Some(body), .. }) => bare(body),
+            (Coding::Deflate, Bodies { deflate: Some(body), .. }) => {
+                Payload { lead: &ZLIB_HEADER, body, trail: &self.zlib_trailer }
+            }
+            (Coding::Gzip, Bodies { deflate: Some(body), .. }) => {
+                Payload { lead: &GZIP_HEADER, body, trail: &self.gzip_trailer }
+            }
+            _ => bare(&self.bodies.identity),
+        }
+    }
+
+    /// The fields of a 200 in `coding`: `Content-Encoding` or `Accept-Ranges`, `ETag`, `Content-Length`.
+    pub fn coding_fields(&self, coding: Coding) -> &[u8] {
+        self.coding_fields[coding.index()].as_deref().unwrap_or_default()
+    }
+
+    /// The fields of a 200 in any coding: `Content-Type`, `Vary`, `X-Content-Type-Options`.
+    pub fn shared_fields(&self) -> &[u8] {
+        &self.shared_fields
+    }
+
+    /// The media type with its charset.
+    pub fn content_type(&self) -> &str {
+        &self.content_type
+    }
+
+    /// There is more than one coding to choose from.
+    pub fn varies(&self) -> bool {
+        self.varies
+    }
+
+    /// The bytes of the content.
+    pub fn identity(&self) -> &[u8] {
+        &self.bodies.identity
+    }
+
+    /// Bytes of the content.
+    pub fn identity_len(&self) -> usize {
+        self.bodies.identity.len()
+    }
+
+    /// The content as one raw deflate stream, where that is smaller.
+    pub fn deflate_body(&self) -> Option<&[u8]> {
+        self.bodies.deflate.as_deref()
+    }
+
+    /// `other` would be answered with the same bytes and the same validators.
+    pub fn is_same(&self, other: &Entry) -> bool {
+        self.bodies == other.bodies && self.content_type == other.content_type && self.stamp == other.stamp
+    }
+
+    /// Bytes of all bodies.
+    pub fn held_bytes(&self) -> usize {
+        let Bodies { identity, deflate, br, zstd } = &self.bodies;
+        identity.len() + [deflate, br, zstd].into_iter().flatten().map(|body| body.len()).sum::<usize>()
+    }
+
+    /// When the version came to be, in seconds since 1970.
+    pub fn stamp(&self) -> u64 {
+        self.stamp
+    }
+
+    /// `Last-Modified`, unless the stamp's second is not over at `now`: until then another version may follow that
+    /// would have to be sent under the same date.
+    pub fn last_modified(&self, now: u64) -> Option<&HttpDate> {
+        (self.stamp < now).then_some(&self.last_modified)
+    }
+
+    /// The entity tag without quotes.
+    pub fn etag(&self) -> &Etag {
+        &self.etag
+    }
+
+    /// The hash of the content.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+/// Eleven characters instead of sixteen hexadecimal digits: an ETag goes out with every answer and comes back with
+/// every poll.
+fn etag(hash: u64) -> Etag {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    std::array::from_fn(|at| ALPHABET[(hash >> (6 * at) & 63) as usize])
+}

@@ -1,0 +1,146 @@
+//! Where the two paths meet: key → [`Entry`].
+//!
+//! Writers are the feed, readers are the workers. A change of content is one pointer swap whatever the number of
+//! files; a reader sees the version before it or the one after it, whole. Reading takes no lock, allocates nothing
+//! and writes no memory that another core writes: `arc_swap` notes a guard in a slot of the reading thread instead
+//! of in the entry's reference count.
+
+mod entry;
+
+use std::{collections::HashMap, ops::Deref, sync::Arc};
+
+use ahash::RandomState;
+use arc_swap::{ArcSwap, Guard};
+
+pub use entry::{Bodies, Coding, Entry, Etag, Payload, gzip_header, zlib_header};
+
+use crate::limits::STORE_SHARDS;
+
+type Names = HashMap<Arc<[u8]>, Arc<ArcSwap<Entry>>, RandomState>;
+
+/// All entries by key: the decoded path, beginning with `/`.
+pub struct Store {
+    hasher: RandomState,
+    shards: Box<[ArcSwap<Names>]>,
+}
+
+/// One step of a batch given to [`Store::apply`].
+pub enum Change {
+    /// The key has this entry from now on.
+    Put(Arc<[u8]>, Arc<Entry>),
+    /// The key is gone.
+    Remove(Arc<[u8]>),
+}
+
+/// An entry as a reader found it. It stays whole and alive while it is held; to keep it across waits, [`Held::keep`] it.
+pub struct Held(Guard<Arc<Entry>>);
+
+impl Store {
+    /// A store without entries.
+    pub fn new() -> Self {
+        let hasher = RandomState::new();
+        let shard = |_| ArcSwap::from_pointee(Names::with_hasher(hasher.clone()));
+        let shards = (0..STORE_SHARDS).map(shard).collect();
+        Self { hasher, shards }
+    }
+
+    /// The current version of `key`.
+    pub fn get(&self, key: &[u8]) -> Option<Held> {
+        let names = self.shard(key).load();
+        Some(Held(names.get(key)?.load()))
+    }
+
+    /// Whether there is an entry for `key`.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.shard(key).load().contains_key(key)
+    }
+
+    /// Makes the changes visible, in order. A known name is one swap; new and removed names copy the map of their
+    /// shard, once a batch.
+    pub fn apply(&self, changes: impl IntoIterator<Item = Change>) {
+        let mut touched: HashMap<usize, Names> = HashMap::new();
+        for change in changes {
+            let at = match &change {
+                Change::Put(key, _) | Change::Remove(key) => self.shard_index(key),
+            };
+            match change {
+                Change::Put(key, entry) => {
+                    let slot = match touched.get(&at) {
+                        Some(names) => names.get(&key).cloned(),
+                        None => self.shards[at].load().get(&key).cloned(),
+                    };
+                    match slot {
+                        Some(slot) => slot.store(entry),
+                        None => {
+                            let names = touched.entry(at).or_insert_with(|| Names::clone(&self.shards[at].load()));
+                            names.insert(key, Arc::new(ArcSwap::new(entry)));
+                        }
+                    }
+                }
+                Change::Remove(key) => {
+                    touched.entry(at).or_insert_with(|| Names::clone(&self.shards[at].load())).remove(&key);
+                }
+            }
+        }
+        for (at, names) in touched {
+            self.shards[at].store(Arc::new(names));
+        }
+    }
+
+    fn shard(&self, key: &[u8]) -> &ArcSwap<Names> {
+        &self.shards[self.shard_index(key)]
+    }
+
+    fn shard_index(&self, key: &[u8]) -> usize {
+        // The map below uses the low bits of the same hash, and the top seven as tags.
+        (self.hasher.hash_one(key) >> 32) as usize % STORE_SHARDS
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Held {
+    /// Takes a share of the entry, so that the thread's slot is free for the next one.
+    pub fn keep(self) -> Self {
+        Self(Guard::from_inner(Guard::into_inner(self.0)))
+    }
+}
+
+impl Deref for Held {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(text: &str) -> Arc<Entry> {
+        Arc::new(Entry::new("text/plain", 1, Bodies::identity(text.as_bytes().into())))
+    }
+
+    fn text(store: &Store, key: &str) -> Option<Vec<u8>> {
+        store.get(key.as_bytes()).map(|held| held.payload(Coding::Identity).slices().concat())
+    }
+
+    #[test]
+    fn puts_swaps_and_removes() {
+        let store = Store::new();
+        let key = |name: &str| Arc::from(name.as_bytes());
+        store.apply([Change::Put(key("/a"), entry("1")), Change::Put(key("/b"), entry("2"))]);
+        let old = store.get(b"/a");
+        store.apply([Change::Put(key("/a"), entry("3")), Change::Remove(key("/b"))]);
+        assert_eq!(text(&store, "/a").as_deref(), Some(&b"3"[..]));
+        assert_eq!(text(&store, "/b"), None);
+        assert_eq!(old.map(|held| held.identity_len()), Some(1), "what is held stays alive");
+        store.apply([Change::Remove(key("/a")), Change::Put(key("/a"), entry("4")), Change::Remove(key("/none"))]);
+        assert_eq!(text(&store, "/a").as_deref(), Some(&b"4"[..]));
+    }
+}

@@ -1,0 +1,544 @@
+//! One core: its ring, its listeners, its connections and their deadlines.
+//!
+//! A connection's future does nothing but wait; what happens when its socket is ready is a plain call into
+//! [`crate::serve`], so nothing lives across a wait but the future's few words. No timer is set per request: the worker
+//! looks at its table of deadlines when its one timer ticks.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    io,
+    os::{
+        fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
+    },
+    task::{Poll, Waker},
+};
+
+use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown},
+    time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec},
+};
+
+use crate::{
+    limits::{ACCEPTS_PER_TURN, RING_ENTRIES, SEND_SLICES, SHED_LINGERING, TICKS_PER_SECOND},
+    listen::{self, Accept},
+    serve::{Connection, Desk, Patience, Socket, Wait, output::Output},
+    stats::WorkerStats,
+    store::Store,
+};
+
+/// Which driver a worker waits with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// io_uring with the flags that the kernel knows.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// What one worker needs.
+pub struct Setup {
+    /// The processor to stay on.
+    pub cpu: Option<usize>,
+    /// How to wait.
+    pub io: Io,
+    /// A listener of each address.
+    pub listeners: Vec<OwnedFd>,
+    /// What to serve.
+    pub store: Arc<Store>,
+    /// Where to count.
+    pub stats: Arc<WorkerStats>,
+    /// How long clients may take.
+    pub patience: Patience,
+    /// Connections of all workers.
+    pub budget: Arc<Budget>,
+    /// How the worker is told to stop.
+    pub control: Arc<Control>,
+}
+
+/// The connections of all workers, counted. It is written when one opens or closes, never for a request.
+pub struct Budget {
+    open: AtomicUsize,
+    max: usize,
+}
+
+impl Budget {
+    /// At most `max` connections.
+    pub fn new(max: usize) -> Self {
+        Self { open: AtomicUsize::new(0), max }
+    }
+
+    fn take(&self) -> bool {
+        let within = self.open.fetch_add(1, Ordering::Relaxed) < self.max;
+        if !within {
+            self.give_back();
+        }
+        within
+    }
+
+    fn give_back(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The wire from the main thread to one worker.
+pub struct Control {
+    order: AtomicU8,
+    event: OwnedFd,
+}
+
+/// What a worker is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Order {
+    /// Stop accepting, finish what is being answered, then end.
+    Drain = 1,
+    /// End.
+    Stop = 2,
+}
+
+impl Control {
+    /// A wire on which nothing was said.
+    ///
+    /// # Errors
+    /// When no descriptor can be had for it.
+    pub fn new() -> io::Result<Self> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { order: AtomicU8::new(0), event })
+    }
+
+    /// Gives an order.
+    pub fn send(&self, order: Order) {
+        self.order.store(order as u8, Ordering::Release);
+        // It fails only when the counter is full, and then the worker is about to wake anyway.
+        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+    }
+
+    fn order(&self) -> u8 {
+        self.order.load(Ordering::Acquire)
+    }
+}
+
+/// Finds out whether workers can use io_uring here.
+///
+/// # Errors
+/// What the kernel says where they cannot: `EPERM` where a container forbids it, `ENOSYS` where it is not there.
+pub fn probe_uring() -> io::Result<()> {
+    // A ring belongs to the thread that made it.
+    std::thread::scope(|scope| {
+        scope.spawn(|| uring_runtime().map(drop)).join().unwrap_or_else(|_| Err(io::Error::other("the probe panicked")))
+    })
+}
+
+/// Runs a worker on this thread until it is told to end.
+///
+/// # Errors
+/// When its runtime or its timer cannot be made.
+pub fn run(setup: Setup) -> io::Result<()> {
+    if let Some(cpu) = setup.cpu {
+        let mut cpus = rustix::thread::CpuSet::new();
+        cpus.set(cpu);
+        // Staying on one core is a gain, not a need.
+        let _ = rustix::thread::sched_setaffinity(None, &cpus);
+    }
+    match setup.io {
+        Io::Uring => uring_runtime()?.block_on(serve(setup)),
+        Io::Epoll => RuntimeBuilder::<LegacyDriver>::new().build()?.block_on(serve(setup)),
+    }
+}
+
+/// A ring with the best flags that the kernel takes: they are worth a third of the CPU of a request, because completions
+/// are then run by this thread when it waits, instead of by interrupting it.
+fn uring_runtime() -> io::Result<Runtime<IoUringDriver>> {
+    let mut best = io_uring::IoUring::builder();
+    best.setup_single_issuer().setup_defer_taskrun().setup_coop_taskrun().setup_submit_all();
+    let mut some = io_uring::IoUring::builder();
+    some.setup_coop_taskrun().setup_submit_all();
+    let mut result = Err(io::ErrorKind::Unsupported.into());
+    for builder in [best, some, io_uring::IoUring::builder()] {
+        result = RuntimeBuilder::<IoUringDriver>::new().with_entries(RING_ENTRIES).uring_builder(builder).build();
+        // EINVAL is what a kernel answers to flags that it does not know.
+        if !matches!(&result, Err(error) if error.raw_os_error() == Some(libc::EINVAL)) {
+            break;
+        }
+    }
+    result
+}
+
+struct Worker {
+    desk: RefCell<Desk>,
+    slots: RefCell<Slots>,
+    stats: Arc<WorkerStats>,
+    budget: Arc<Budget>,
+    listeners: Vec<RawFd>,
+    /// A descriptor to give up when there is none left to accept with.
+    reserve: RefCell<Option<OwnedFd>>,
+    shed: Cell<usize>,
+    draining: Cell<bool>,
+    ended: Cell<bool>,
+    on_end: Cell<Option<Waker>>,
+    on_tick: RefCell<Vec<Waker>>,
+}
+
+/// The connections by number, with the numbers that are free.
+#[derive(Default)]
+struct Slots {
+    list: Vec<Option<Slot>>,
+    free: Vec<u32>,
+}
+
+struct Slot {
+    socket: RawFd,
+    shed: bool,
+    connection: Connection,
+}
+
+async fn serve(setup: Setup) -> io::Result<()> {
+    let Setup { listeners, store, stats, patience, budget, control, .. } = setup;
+    let timer = tick_timer()?;
+    let worker = Rc::new(Worker {
+        desk: RefCell::new(Desk::new(store, stats.clone(), patience)),
+        slots: RefCell::default(),
+        stats,
+        budget,
+        listeners: listeners.iter().map(AsRawFd::as_raw_fd).collect(),
+        reserve: RefCell::new(reserve_descriptor()),
+        shed: Cell::new(0),
+        draining: Cell::new(false),
+        ended: Cell::new(false),
+        on_end: Cell::new(None),
+        on_tick: RefCell::default(),
+    });
+    for listener in listeners {
+        monoio::spawn(accept(worker.clone(), Ready::new(listener)?));
+    }
+    monoio::spawn(tick(worker.clone(), Ready::new(timer)?));
+    monoio::spawn(obey(worker.clone(), control.clone(), Ready::new(control.event.try_clone()?)?));
+    poll_fn(|context| {
+        if worker.ended.get() {
+            return Poll::Ready(());
+        }
+        worker.on_end.set(Some(context.waker().clone()));
+        Poll::Pending
+    })
+    .await;
+    Ok(())
+}
+
+/// A descriptor whose readiness can be waited for, on either driver.
+///
+/// monoio offers that on its streams alone. Its Unix stream is the bare descriptor; its TCP stream caches two addresses,
+/// 80 bytes a connection that nobody asks for.
+struct Ready(monoio::net::UnixStream);
+
+impl Ready {
+    fn new(descriptor: OwnedFd) -> io::Result<Self> {
+        monoio::net::UnixStream::from_std(UnixStream::from(descriptor)).map(Self)
+    }
+
+    fn raw(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    async fn wait(&self, wait: Wait) -> io::Result<()> {
+        match wait {
+            // Not relaxed: the epoll driver then asks the kernel again, for it does not see what is received past it.
+            Wait::Readable => self.0.readable(false).await,
+            Wait::Writable => self.0.writable(false).await,
+            Wait::Closed => Ok(()),
+        }
+    }
+}
+
+async fn accept(worker: Rc<Worker>, listener: Ready) {
+    while listener.wait(Wait::Readable).await.is_ok() && !worker.draining.get() {
+        if worker.accept_some(listener.raw()).is_break() {
+            worker.next_tick().await;
+        }
+    }
+}
+
+async fn tick(worker: Rc<Worker>, timer: Ready) {
+    let mut count = [0; 8];
+    while timer.wait(Wait::Readable).await.is_ok() {
+        // SAFETY: `timer` owns the descriptor and outlives the borrow.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(timer.raw()) };
+        if rustix::io::read(descriptor, &mut count).is_ok() {
+            worker.tick(u64::from_ne_bytes(count));
+        }
+    }
+}
+
+async fn obey(worker: Rc<Worker>, control: Arc<Control>, event: Ready) {
+    let mut count = [0; 8];
+    while event.wait(Wait::Readable).await.is_ok() {
+        let _ = rustix::io::read(&control.event, &mut count);
+        match control.order() {
+            order if order == Order::Drain as u8 => worker.drain(),
+            order if order == Order::Stop as u8 => worker.end(),
+            _ => {}
+        }
+    }
+}
+
+/// The whole life of a connection. Its size is memory that every idle connection holds; a test holds it.
+async fn converse(worker: Rc<Worker>, socket: Ready, id: u32) {
+    let mut wait = Wait::Readable;
+    while wait != Wait::Closed && socket.wait(wait).await.is_ok() {
+        wait = worker.on_ready(id);
+    }
+    worker.release(id);
+}
+
+impl Worker {
+    /// Accepts what is waiting, within bounds. Break: there is no descriptor left, so it is no use to go on at once.
+    fn accept_some(self: &Rc<Self>, listener: RawFd) -> std::ops::ControlFlow<()> {
+        // SAFETY: the listener's future owns the descriptor, and it or `drain`, which runs while that future waits, is
+        // who calls this.
+        let listener = unsafe { BorrowedFd::borrow_raw(listener) };
+        for _ in 0..ACCEPTS_PER_TURN {
+            match listen::accept(listener) {
+                Accept::Connection(socket) => self.open(socket),
+                Accept::Gone => {}
+                Accept::Empty | Accept::Shut => break,
+                Accept::Exhausted(error) => {
+                    self.shed_with_reserve(listener);
+                    tracing::warn!("connections are refused: {error}; raise the descriptor limit (ulimit -n)");
+                    return std::ops::ControlFlow::Break(());
+                }
+            }
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+
+    fn open(self: &Rc<Self>, socket: OwnedFd) {
+        self.stats.accepted.add(1);
+        let raw = socket.as_raw_fd();
+        let within = self.budget.take();
+        let lingers = within || self.shed.get() < SHED_LINGERING;
+        let mut connection = Connection::new(&self.desk.borrow());
+        if !within {
+            self.stats.shed.add(1);
+            self.desk.borrow_mut().clock.refresh();
+            connection.shed(&Raw(raw), &mut self.desk.borrow_mut());
+        }
+        if !lingers {
+            return;
+        }
+        let Ok(socket) = Ready::new(socket) else {
+            if within {
+                self.budget.give_back();
+            }
+            return;
+        };
+        match within {
+            true => self.stats.open.add(1),
+            false => self.shed.set(self.shed.get() + 1),
+        }
+        let id = self.slots.borrow_mut().insert(Slot { socket: raw, shed: !within, connection });
+        monoio::spawn(converse(self.clone(), socket, id));
+    }
+
+    /// Descriptors have run out: the one in reserve accepts a connection, to tell it so, and is taken back.
+    fn shed_with_reserve(&self, listener: BorrowedFd<'_>) {
+        let mut reserve = self.reserve.borrow_mut();
+        drop(reserve.take());
+        if let Accept::Connection(socket) = listen::accept(listener) {
+            self.stats.accepted.add(1);
+            self.stats.shed.add(1);
+            let mut desk = self.desk.borrow_mut();
+            desk.clock.refresh();
+            Connection::new(&desk).shed(&Raw(socket.as_raw_fd()), &mut desk);
+        }
+        *reserve = reserve_descriptor();
+    }
+
+    fn on_ready(&self, id: u32) -> Wait {
+        let mut slots = self.slots.borrow_mut();
+        let Some(slot) = slots.get(id) else {
+            return Wait::Closed;
+        };
+        let mut desk = self.desk.borrow_mut();
+        desk.clock.refresh();
+        slot.connection.on_ready(&Raw(slot.socket), &mut desk)
+    }
+
+    fn release(&self, id: u32) {
+        let Some(slot) = self.slots.borrow_mut().remove(id) else {
+            return;
+        };
+        if slot.shed {
+            self.shed.set(self.shed.get() - 1);
+        } else {
+            self.budget.give_back();
+            self.stats.open.sub(1);
+        }
+        self.end_if_drained();
+    }
+
+    fn tick(&self, count: u64) {
+        let mut desk = self.desk.borrow_mut();
+        desk.tick = desk.tick.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        desk.clock.refresh();
+        for slot in self.slots.borrow_mut().list.iter_mut().flatten() {
+            if slot.connection.deadline() <= desk.tick {
+                slot.connection.on_deadline(&Raw(slot.socket), &mut desk);
+            }
+        }
+        self.on_tick.borrow_mut().drain(..).for_each(Waker::wake);
+    }
+
+    async fn next_tick(&self) {
+        let tick = self.desk.borrow().tick;
+        poll_fn(|context| {
+            if self.desk.borrow().tick != tick || self.draining.get() {
+                return Poll::Ready(());
+            }
+            self.on_tick.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Takes in what has already connected, closes the listeners and every idle connection, and ends when the others do.
+    fn drain(self: &Rc<Self>) {
+        if self.draining.replace(true) {
+            return;
+        }
+        self.desk.borrow_mut().draining = true;
+        for listener in &self.listeners {
+            let _ = self.accept_some(*listener);
+            // Ends the wait of the listener's future, which closes it.
+            Raw(*listener).shut();
+        }
+        for slot in self.slots.borrow_mut().list.iter_mut().flatten() {
+            slot.connection.on_drain(&Raw(slot.socket));
+        }
+        self.end_if_drained();
+    }
+
+    fn end_if_drained(&self) {
+        if self.draining.get() && self.slots.borrow().is_empty() {
+            self.end();
+        }
+    }
+
+    fn end(&self) {
+        self.ended.set(true);
+        if let Some(waker) = self.on_end.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Slots {
+    fn insert(&mut self, slot: Slot) -> u32 {
+        match self.free.pop() {
+            Some(id) => {
+                self.list[id as usize] = Some(slot);
+                id
+            }
+            None => {
+                self.list.push(Some(slot));
+                // Descriptors are 32-bit numbers, and each slot has one.
+                (self.list.len() - 1) as u32
+            }
+        }
+    }
+
+    fn get(&mut self, id: u32) -> Option<&mut Slot> {
+        self.list.get_mut(id as usize)?.as_mut()
+    }
+
+    fn remove(&mut self, id: u32) -> Option<Slot> {
+        let slot = self.list.get_mut(id as usize)?.take()?;
+        self.free.push(id);
+        Some(slot)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.free.len() == self.list.len()
+    }
+}
+
+fn reserve_descriptor() -> Option<OwnedFd> {
+    eventfd(0, EventfdFlags::CLOEXEC).ok()
+}
+
+fn tick_timer() -> io::Result<OwnedFd> {
+    let timer =
+        rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+    let period = Timespec { tv_sec: 0, tv_nsec: (1_000_000_000 / TICKS_PER_SECOND).into() };
+    let every = Itimerspec { it_interval: period, it_value: period };
+    rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &every)?;
+    Ok(timer)
+}
+
+/// A socket by its number, for the time of one call.
+struct Raw(RawFd);
+
+impl Raw {
+    fn borrow(&self) -> BorrowedFd<'_> {
+        // SAFETY: a `Raw` is made of a number that stands in a slot, a listener or an `OwnedFd` in scope. The future that
+        // owns the descriptor takes it out of its slot before it closes it, on this same thread, so it is open here.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+impl Socket for Raw {
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (received, _) = rustix::net::recv(self.borrow(), buffer, RecvFlags::empty())?;
+        Ok(received)
+    }
+
+    fn send(&self, output: &Output) -> io::Result<usize> {
+        let sent = match output.contiguous() {
+            Some(bytes) => rustix::net::send(self.borrow(), bytes, SendFlags::NOSIGNAL)?,
+            None => {
+                let mut slices = [io::IoSlice::new(&[]); SEND_SLICES];
+                let slices = output.slices(&mut slices);
+                let mut control = SendAncillaryBuffer::default();
+                rustix::net::sendmsg(self.borrow(), slices, &mut control, SendFlags::NOSIGNAL)?
+            }
+        };
+        Ok(sent)
+    }
+
+    fn is_quiet(&self) -> bool {
+        let peeked = rustix::net::recv(self.borrow(), &mut [0; 1][..], RecvFlags::PEEK);
+        matches!(peeked, Err(rustix::io::Errno::AGAIN))
+    }
+
+    fn shut_write(&self) {
+        // It fails when the client is gone, which the next receive will tell.
+        let _ = rustix::net::shutdown(self.borrow(), Shutdown::Write);
+    }
+
+    fn shut(&self) {
+        let _ = rustix::net::shutdown(self.borrow(), Shutdown::Both);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        fn size_of_future<F>(_: impl FnOnce(Rc<Worker>, Ready, u32) -> F) -> usize {
+            size_of::<F>()
+        }
+        let future = size_of_future(converse);
+        assert!(future <= 128, "the future of a connection takes {future} bytes");
+        let slot = size_of::<Option<Slot>>();
+        assert!(slot <= 24, "the slot of a connection takes {slot} bytes");
+    }
+}

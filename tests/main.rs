@@ -1,0 +1,30 @@
+//! The tests of cloudia from outside: one binary, so that they link once and run side by side.
+//!
+//! - [`harness`]: a data directory, a server over it, a deadline for what takes time, a seeded PRNG.
+//! - [`conn`]: a client that sees every byte and insists that an answer is framed correctly.
+//! - [`cases`]: tables of `(name, request, what the answer must be)`.
+//! - `wire1` … `wire10`: the wire contract, one module a section, named by its number. Section 7 has
+//!   four: how connections live, what is refused, what is timed, and how packets may be cut.
+//!
+//! `CLOUDIA_TEST_IO=auto|uring|epoll` runs everything on that driver, `CLOUDIA_TEST_SEED=N` repeats what
+//! a seed did.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
+
+mod cases;
+mod conn;
+mod harness;
+
+mod wire10_admin;
+mod wire1_target;
+mod wire2_maxage;
+mod wire3_methods;
+mod wire4_codings;
+mod wire5_preconditions;
+mod wire5_stamps;
+mod wire6_range;
+mod wire7_connections;
+mod wire7_cuts;
+mod wire7_rejects;
+mod wire7_timeouts;
+mod wire8_answers;
