@@ -537,7 +537,7 @@ mod tests {
             size_of::<F>()
         }
         let future = size_of_future(converse);
-        assert!(future <= 128, "the future of a connection takes {future} bytes");
+        assert!(future <= 168, "the future of a connection takes {future} bytes");
         let slot = size_of::<Option<Slot>>();
         assert!(slot <= 24, "the slot of a connection takes {slot} bytes");
     }

@@ -8,6 +8,9 @@ use flate2::{Compression, Decompress, FlushDecompress, Status, write::DeflateEnc
 
 use crate::limits::MAX_FILE;
 
+/// Foreign codings are compared in pieces of this size.
+const PIECE: usize = 16 * 1024;
+
 /// A deflate payload that was opened.
 #[derive(Debug)]
 pub struct Opened {
@@ -158,11 +161,27 @@ fn inflate(stream: &[u8]) -> Result<(Vec<u8>, usize), Corrupt> {
 }
 
 /// Whether a brotli stream decodes to exactly `content`, with nothing behind it.
-pub fn brotli_is(stream: &[u8], content: &[u8]) -> bool {
-    let mut rest = stream;
-    // A reader's buffer may have read ahead, so what it left in `rest` does not tell; the byte-wise one does.
-    let decoded = decodes_to(brotli_decompressor::Decompressor::new(&mut rest, 4096), content);
-    decoded && rest.is_empty()
+pub fn brotli_is(stream: &[u8], mut content: &[u8]) -> bool {
+    use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
+    let allocators = [(); 3].map(|()| StandardAlloc::default());
+    let [bytes, words, tables] = allocators;
+    let mut state = BrotliState::new(bytes, words, tables);
+    let mut piece = vec![0; PIECE];
+    let (mut left, mut at, mut total) = (stream.len(), 0, 0);
+    loop {
+        let (mut room, mut len) = (PIECE, 0);
+        let (out, state) = (&mut piece, &mut state);
+        let result = BrotliDecompressStream(&mut left, &mut at, stream, &mut room, &mut len, out, &mut total, state);
+        match content.strip_prefix(&piece[..len]) {
+            Some(rest) => content = rest,
+            None => return false,
+        }
+        match result {
+            BrotliResult::NeedsMoreOutput => {}
+            BrotliResult::ResultSuccess => return content.is_empty() && left == 0,
+            BrotliResult::NeedsMoreInput | BrotliResult::ResultFailure => return false,
+        }
+    }
 }
 
 /// Whether a zstd frame decodes to exactly `content`, with nothing behind it.
@@ -177,7 +196,7 @@ pub fn zstd_is(frame: &[u8], content: &[u8]) -> bool {
 
 /// Compares piece by piece, so that nothing is held and a bomb is noticed at its first byte too many.
 fn decodes_to(mut decoder: impl Read, mut content: &[u8]) -> bool {
-    let mut piece = [0; 16 * 1024];
+    let mut piece = vec![0; PIECE];
     loop {
         match decoder.read(&mut piece) {
             Ok(0) => return content.is_empty(),

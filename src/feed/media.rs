@@ -10,6 +10,8 @@ pub fn content_type(name: &str) -> String {
         "js" | "mjs" | "cjs" => "text/javascript",
         // A web app manifest and its like; the guesses differ.
         "webmanifest" => "application/manifest+json",
+        // RFC 8216: the playlists of live streams.
+        "m3u8" => "application/vnd.apple.mpegurl",
         "rss" => "application/rss+xml",
         "atom" => "application/atom+xml",
         _ => mime_guess::from_ext(&extension).first_raw().unwrap_or("application/octet-stream"),

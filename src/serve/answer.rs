@@ -113,7 +113,7 @@ fn answer_entry(request: &Request<'_, '_>, entry: Held, weights: &Weights, max_a
             Asked::Unsatisfiable => return Answer::Unsatisfiable(entry.identity_len()),
             Asked::Ranges(ranges) => match ranges.as_slice() {
                 [only] => Extent::Part(only.clone()),
-                _ => Extent::Parts(Box::new(ranges)),
+                _ => Extent::Parts(ranges),
             },
         },
     };

@@ -203,8 +203,8 @@ mod tests {
         for (bytes, expected) in [
             ("0\r\n\r\n", Progress::Done(5)),
             ("5\r\nhello\r\n0\r\n\r\nGET", Progress::Done(15)),
-            ("5;a=b;c=\"d\"\r\nhello\r\n000\r\nX-T: 1\r\nY:\r\n\r\n", Progress::Done(42)),
-            ("A \t;x\r\n0123456789\r\n0\r\n\r\n", Progress::Done(23)),
+            ("5;a=b;c=\"d\"\r\nhello\r\n000\r\nX-T: 1\r\nY:\r\n\r\n", Progress::Done(39)),
+            ("A \t;x\r\n0123456789\r\n0\r\n\r\n", Progress::Done(24)),
             ("5\r\nhel", Progress::More),
             ("", Progress::More),
             ("\r\n", Progress::Malformed),

@@ -14,7 +14,7 @@ pub enum Asked {
     /// 416: nothing that the content has.
     Unsatisfiable,
     /// These.
-    Ranges(Ranges),
+    Ranges(Box<Ranges>),
 }
 
 /// Between one and [`MAX_RANGES`] ranges that neither overlap nor touch, in the order asked for.
@@ -83,7 +83,7 @@ pub fn parse(value: &[u8], len: usize) -> Asked {
         0 => Asked::Nothing,
         _ if count > MAX_RANGES || bytes > len => Asked::Whole,
         _ if ranges.count == 0 => Asked::Unsatisfiable,
-        _ => Asked::Ranges(ranges),
+        _ => Asked::Ranges(Box::new(ranges)),
     }
 }
 

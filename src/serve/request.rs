@@ -9,6 +9,7 @@ use httparse::Header;
 use crate::limits::{MAX_FIELDS, MAX_HEAD, MAX_TARGET};
 
 /// What the bytes at the front of a connection are.
+#[expect(clippy::large_enum_variant, reason = "it lives on the stack for one request; a box would be an allocation")]
 #[derive(Debug)]
 pub enum Parsed<'h, 'b> {
     /// No whole head yet. The first `skip` bytes, empty lines before the request, are done with.

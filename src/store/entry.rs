@@ -128,7 +128,7 @@ impl Entry {
     /// Every coding in `bodies` must decode to `bodies.identity`. One that is not smaller than the content is dropped.
     pub fn new(content_type: &str, stamp: u64, mut bodies: Bodies) -> Self {
         let identity_len = bodies.identity.len();
-        let smaller = |body: &Box<[u8]>, frame: usize| body.len() + frame < identity_len;
+        let smaller = |body: &[u8], frame: usize| body.len() + frame < identity_len;
         bodies.br.take_if(|body| !smaller(body, 0));
         bodies.zstd.take_if(|body| !smaller(body, 0));
         // The zlib frame is the smaller of the two.
