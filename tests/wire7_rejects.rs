@@ -352,6 +352,8 @@ fn malformed_chunks_are_400() {
         "fffffffffffffffff\r\n",
         "10000000000000005\r\nhello\r\n0\r\n\r\n",
         "5,\r\nhello\r\n0\r\n\r\n",
+        "5;a\rb\r\nhello\r\n0\r\n\r\n",
+        "5;a\nb\r\nhello\r\n0\r\n\r\n",
     ];
     check(server(), bodies.map(|body| bad_body(&["Transfer-Encoding: chunked"], body)));
 }

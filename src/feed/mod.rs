@@ -1,6 +1,6 @@
 //! File changed → store swapped.
 //!
-//! The feed keeps the store equal to the data directory. It is told by [`watch`] where to look, looks ([`look`]), and
+//! The feed keeps the store equal to the data directory. It is told by `watch` where to look, looks (`look`), and
 //! publishes what is new and whole. Whatever goes wrong with a file, its last good version stays.
 //!
 //! It runs on threads of its own; it never waits for a worker, and no worker waits for it.

@@ -128,6 +128,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "a list of one range is what is meant")]
     fn one_and_several() {
         for (value, expected) in [
             ("bytes=0-0", vec![0..1]),
@@ -148,6 +149,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "a list of one range is what is meant")]
     fn all_else() {
         for value in ["bytes", "bytes=", "bytes=,", "lines=0-1", "bytes=a-b", "bytes=5-4", "bytes=0-1,x", "bytes=--1"] {
             assert_eq!(parse(value.as_bytes(), 100), Asked::Nothing, "{value}");

@@ -182,6 +182,9 @@ pub fn parse<'h, 'b>(input: &'b [u8], fields: &'h mut [Header<'b>; MAX_FIELDS]) 
         Err(fault) => return Parsed::Reject(Reject { fault, head: false }),
     };
     let head = &input[skip..input.len().min(skip + MAX_HEAD)];
+    if head == b"\r" {
+        return Parsed::Partial { skip };
+    }
     let mut is_head_method = false;
     match parse_head(head, fields, &mut is_head_method) {
         Ok((request, len)) => Parsed::Complete { request, len: skip + len },

@@ -5,6 +5,8 @@ use super::request::{is_host, is_sub_delim, is_unreserved};
 /// A request target, split but not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'b> {
+    /// In absolute-form, the authority: it counts instead of `Host` (RFC 9112 §3.2.2).
+    pub authority: Option<&'b [u8]>,
     /// The path, beginning with `/`.
     pub path: &'b [u8],
     /// What stands behind the first `?`.
@@ -21,12 +23,15 @@ impl<'b> Target<'b> {
     /// # Errors
     /// [`BadTarget`] for any other form, `*` included.
     pub fn parse(target: &'b [u8]) -> Result<Self, BadTarget> {
-        let from_path = if target.starts_with(b"/") { target } else { behind_authority(target)? };
+        let (authority, from_path) = match target {
+            [b'/', ..] => (None, target),
+            _ => absolute(target).map(|(authority, rest)| (Some(authority), rest))?,
+        };
         let (path, query) = match from_path.iter().position(|byte| *byte == b'?') {
             Some(mark) => (&from_path[..mark], Some(&from_path[mark + 1..])),
             None => (from_path, None),
         };
-        Ok(Self { path: if path.is_empty() { b"/" } else { path }, query })
+        Ok(Self { authority, path: if path.is_empty() { b"/" } else { path }, query })
     }
 
     /// The first value of `maxage`, as it was sent.
@@ -35,8 +40,8 @@ impl<'b> Target<'b> {
     }
 }
 
-/// `GET http://host:port/path`: what follows the authority, which may be nothing.
-fn behind_authority(target: &[u8]) -> Result<&[u8], BadTarget> {
+/// `GET http://host:port/path`: the authority, and what follows it, which may be nothing.
+fn absolute(target: &[u8]) -> Result<(&[u8], &[u8]), BadTarget> {
     let scheme_len = [&b"http://"[..], b"https://"]
         .iter()
         .find(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
@@ -48,7 +53,7 @@ fn behind_authority(target: &[u8]) -> Result<&[u8], BadTarget> {
     if authority.is_empty() || !is_host(authority) {
         return Err(BadTarget);
     }
-    Ok(&rest[end..])
+    Ok((authority, &rest[end..]))
 }
 
 /// Decodes percent-escapes once. `scratch` holds the result where there was anything to decode.
