@@ -180,13 +180,15 @@ impl Reply {
 }
 
 fn answer(request: &Request<'_, '_>, overview: &Overview) -> Reply {
-    if !request.host.is_none_or(is_own_host) {
+    let target = Target::parse(request.target);
+    let host = target.ok().and_then(|target| target.authority).or(request.host);
+    if !host.is_none_or(is_own_host) {
         return Reply::line(Status::Forbidden);
     }
     if !matches!(request.method, Method::Get | Method::Head) {
         return Reply::line(Status::MethodNotAllowed);
     }
-    let Ok(target) = Target::parse(request.target) else {
+    let Ok(target) = target else {
         return Reply::line(Status::BadRequest);
     };
     match target.path {
