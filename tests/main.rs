@@ -13,6 +13,7 @@
 
 mod cases;
 mod conn;
+mod feed;
 mod harness;
 
 mod wire10_admin;

@@ -1,7 +1,9 @@
 //! Wire section 10: the admin listener, and that it is the only place for what it shows.
 
 use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::OnceLock;
+use std::{process, thread};
 
 use crate::cases::{case, check, get, request, status};
 use crate::harness::{Conn, Response, Server, Site, wait_until};
@@ -215,6 +217,34 @@ fn host_is_localhost_or_an_ip_literal() {
     // RFC 9112 §3.2.2: the host of an absolute target stands instead of the field.
     let answer = server().admin_get("http://evil.example/status", &["Host: localhost"]);
     assert_eq!(answer.status, 403);
+}
+
+/// Whatever is ready serves; before that it is 503, or nobody is there yet.
+#[test]
+fn readyz_is_200_only_after_the_first_load() {
+    let site = Site::new();
+    for n in 0..1000 {
+        site.file(&format!("many/{n}.js"), format!("var n = {n};\n").repeat(100));
+    }
+    let [_, _, high, low] = process::id().to_be_bytes();
+    let [public, admin] = [18_081, 18_082].map(|port| SocketAddr::from(([127, 77, high, low], port)));
+    let early = thread::spawn(move || {
+        wait_until("it is ready", || {
+            if TcpStream::connect(admin).is_err() {
+                return false;
+            }
+            let mut conn = Conn::to(admin);
+            conn.send(request("GET", "/readyz", &["Host: localhost"], ""));
+            let status = conn.recv().status;
+            assert!(matches!(status, 200 | 503), "{status}");
+            status == 200
+        });
+        let mut conn = Conn::to(public);
+        conn.send(get("/many/999.js"));
+        assert_eq!(conn.recv().status, 200);
+    });
+    let _server = Server::builder(&site).listen(public).admin(admin).start();
+    early.join().unwrap();
 }
 
 #[test]

@@ -177,7 +177,6 @@ fn touch_changes_nothing() {
 fn last_modified_is_left_out_while_its_second_lasts() {
     let site = site();
     let server = Server::start(&site);
-    let mut left_out = false;
     for n in 0..5 {
         let text = format!("now {n}");
         site.replace("a.txt", &text, at(now()));
@@ -188,11 +187,13 @@ fn last_modified_is_left_out_while_its_second_lasts() {
         let seen = last_modified(&answer);
         if now() == second && answer.get("date").and_then(parse_date) == Some(second) {
             assert!(seen.is_none_or(|stamp| stamp < second), "{answer}");
-            left_out |= seen.is_none();
+            if seen.is_none() {
+                return;
+            }
         }
         stamp(&server, "/a.txt");
     }
-    assert!(left_out, "five times published, never seen within the second");
+    panic!("five times published, never seen within the second");
 }
 
 /// 304 says that the date is the `Last-Modified` that would be sent, so it says which.
@@ -200,7 +201,7 @@ fn last_modified_is_left_out_while_its_second_lasts() {
 fn no_304_by_date_while_last_modified_is_left_out() {
     let site = site();
     let server = Server::start(&site);
-    for n in 0..3 {
+    for n in 0..2 {
         let text = format!("now {n}");
         site.replace("a.txt", &text, at(now()));
         wait_for(&server, "/a.txt", &text);

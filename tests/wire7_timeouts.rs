@@ -30,6 +30,16 @@ fn not_at_once<T>(wait: impl FnOnce() -> T) -> T {
     value
 }
 
+/// Waits for several at the same time; a failure of one is a failure of all.
+fn side_by_side<T: Send>(each: impl IntoIterator<Item = T>, wait: impl Fn(T) + Sync) {
+    thread::scope(|scope| {
+        for one in each {
+            let wait = &wait;
+            scope.spawn(move || wait(one));
+        }
+    });
+}
+
 /// What was begun gets 408 and the end.
 fn assert_timed_out(conn: &mut Conn) {
     let answer = conn.recv();
@@ -51,25 +61,28 @@ fn silent_first_request_is_closed_silently() {
 fn first_request_that_stops_is_408() {
     let site = Site::new();
     let server = server(&site, "--header-timeout");
-    for part in ["G", "GET /alive.txt HT", "GET /alive.txt HTTP/1.1\r\nHost: h\r\n"] {
+    side_by_side(["G", "GET /alive.txt HT", "GET /alive.txt HTTP/1.1\r\nHost: h\r\n"], |part| {
         let mut conn = server.connect();
         conn.send(part);
         not_at_once(|| assert_timed_out(&mut conn));
-    }
+    });
 }
 
 #[test]
 fn later_request_that_stops_is_408() {
     let site = Site::new();
     let server = server(&site, "--header-timeout");
-    let mut conn = server.connect();
-    conn.assert_open();
-    conn.send("GET /alive.txt HT");
-    not_at_once(|| assert_timed_out(&mut conn));
-    let mut conn = server.connect();
-    conn.send([get("/alive.txt"), b"GET /al".to_vec()].concat());
-    assert_eq!(conn.recv().status, 200);
-    not_at_once(|| assert_timed_out(&mut conn));
+    side_by_side([false, true], |pipelined| {
+        let mut conn = server.connect();
+        if pipelined {
+            conn.send([get("/alive.txt"), b"GET /al".to_vec()].concat());
+            assert_eq!(conn.recv().status, 200);
+        } else {
+            conn.assert_open();
+            conn.send("GET /alive.txt HT");
+        }
+        not_at_once(|| assert_timed_out(&mut conn));
+    });
 }
 
 /// The clock runs from accept or from the first byte; more bytes do not wind it back.
@@ -77,21 +90,19 @@ fn later_request_that_stops_is_408() {
 fn request_that_trickles_is_408() {
     let site = Site::new();
     let server = server(&site, "--header-timeout");
-    for later in [false, true] {
+    side_by_side([false, true], |later| {
         let mut conn = server.connect();
         if later {
             conn.assert_open();
         }
         conn.send("GET /alive.txt HTTP/1.1\r\nHost: h\r\nX: ");
-        not_at_once(|| {
-            for _ in 0..OVER.as_millis() / 100 {
-                conn.send("x");
-                thread::sleep(Duration::from_millis(100));
-            }
-        });
+        for _ in 0..OVER.as_millis() / 100 {
+            conn.send("x");
+            thread::sleep(Duration::from_millis(100));
+        }
         let answer = conn.recv();
         assert_eq!(answer.status, 408, "{answer}");
-    }
+    });
 }
 
 #[test]
@@ -100,14 +111,28 @@ fn body_that_stops_is_cut() {
     let server = server(&site, "--header-timeout");
     let by_length = with_host("POST", "/alive.txt", &["Content-Length: 10"], "abc");
     let by_chunks = with_host("POST", "/alive.txt", &["Transfer-Encoding: chunked"], "a\r\nabc");
-    for request in [by_length, by_chunks] {
+    side_by_side([by_length, by_chunks], |request| {
         let mut conn = server.connect();
         conn.send(request);
         let end = not_at_once(|| conn.rest());
         // It may have been answered before its body had come.
         assert!(!end.starts_with(b"HTTP/1.1 2"), "{}", end.escape_ascii());
         assert!(conn.closed().is_ok());
-    }
+    });
+}
+
+/// After a refusal the server hears the client out, but neither for ever nor whatever it sends.
+#[test]
+fn draining_is_bounded() {
+    let site = Site::new();
+    let server = Server::start(&site);
+    side_by_side([b"x".to_vec(), vec![b'x'; 256 * 1024]], |more| {
+        let mut conn = server.connect();
+        conn.send("GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(conn.recv().status, 400);
+        conn.assert_closed();
+        wait_until("it no longer listens", || conn.try_send(&more).is_err());
+    });
 }
 
 #[test]
@@ -132,14 +157,15 @@ fn idle_connection_is_closed_silently() {
 #[test]
 fn idle_timeout_is_from_the_last_answer() {
     let site = Site::new();
-    let server = server(&site, "--keep-alive-timeout");
+    let server = Server::builder(&site).flag("--keep-alive-timeout", 2).start();
     let mut conn = server.connect();
-    for _ in 0..5 {
+    let start = Instant::now();
+    // Together longer than the limit and its second, each far shorter.
+    while start.elapsed() < Duration::from_millis(3500) {
         conn.assert_open();
-        thread::sleep(OVER / 5);
+        thread::sleep(Duration::from_millis(250));
     }
     conn.assert_open();
-    not_at_once(|| conn.assert_closed());
 }
 
 #[test]
