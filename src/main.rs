@@ -7,9 +7,6 @@ use cloudia::{
     run,
 };
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let task = match Task::parse(std::env::args_os()) {
         Ok(task) => task,
