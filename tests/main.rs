@@ -11,10 +11,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
 
+mod alloc;
 mod cases;
 mod conn;
+mod exchange;
 mod feed;
 mod harness;
+mod tidy;
 
 mod wire10_admin;
 mod wire1_target;

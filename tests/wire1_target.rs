@@ -443,6 +443,8 @@ fn symlinks_within_are_followed_and_those_that_lead_out_are_not() {
         .link("to-hidden.txt", ".hidden")
         .link("to-temporary.txt", "up.tmp")
         .link("to-backup.txt", "back~")
+        .link("to-quotes.txt", "quote.quotes")
+        .link("to-hidden", ".git")
         .link("dangling.txt", "nothing")
         .link("loop.txt", "loop.txt")
         .link("inner/round", ".");
@@ -473,6 +475,8 @@ fn symlinks_within_are_followed_and_those_that_lead_out_are_not() {
             "/to-hidden.txt",
             "/to-temporary.txt",
             "/to-backup.txt",
+            "/to-quotes.txt",
+            "/to-hidden/config",
             "/dangling.txt",
             "/loop.txt",
         ]),
