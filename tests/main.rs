@@ -13,6 +13,7 @@
 
 mod alloc;
 mod cases;
+mod clients;
 mod conn;
 mod exchange;
 mod feed;
