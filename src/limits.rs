@@ -12,6 +12,10 @@ pub const MAX_TARGET: usize = 8 * 1024;
 /// More field lines than this are answered 431.
 pub const MAX_FIELDS: usize = 100;
 
+/// Field lines that there is room for at first: a table of [`MAX_FIELDS`] costs 60 ns to lay out for every request.
+/// Browsers send about 20, proxies add a few.
+pub const USUAL_FIELDS: usize = 32;
+
 /// Bytes of a request body that are read and thrown away for the sake of the connection.
 pub const MAX_DISCARDED_BODY: u64 = 64 * 1024;
 

@@ -21,6 +21,7 @@ use std::{
 };
 
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
+use nix::sys::signal::SigSet;
 use rustix::{
     event::{EventfdFlags, eventfd},
     net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown},
@@ -149,9 +150,37 @@ pub fn run(setup: Setup) -> io::Result<()> {
         // Staying on one core is a gain, not a need.
         let _ = rustix::thread::sched_setaffinity(None, &cpus);
     }
+    block_signals()?;
+    own_descriptors(&setup);
     match setup.io {
         Io::Uring => uring_runtime()?.block_on(serve(setup)),
         Io::Epoll => RuntimeBuilder::<LegacyDriver>::new().build()?.block_on(serve(setup)),
+    }
+}
+
+/// Signals are for the other threads: their handler wakes a thread by a descriptor that this one is about to give up.
+fn block_signals() -> io::Result<()> {
+    SigSet::all().thread_block().map_err(io::Error::from)
+}
+
+/// Gives this thread a descriptor table of its own, with the standard streams and what `setup` holds.
+///
+/// In a table that threads share, every system call on a socket counts references to it with atomic operations; alone in
+/// its table, a thread is spared them. That is 3 % of a request.
+fn own_descriptors(setup: &Setup) {
+    let mut kept: Vec<RawFd> = setup.listeners.iter().map(AsRawFd::as_raw_fd).collect();
+    kept.push(setup.control.event.as_raw_fd());
+    kept.sort_unstable();
+    let mut first = 3;
+    for end in kept.into_iter().chain([RawFd::MAX]) {
+        if first < end {
+            // SAFETY: it closes descriptors, after it has given this thread a copy of the table in the same call, so none
+            // that another thread uses. This thread uses none but the kept ones: it has only just begun, with `setup`.
+            // Where the kernel does not know the flag (before 5.9), or forbids it, it closes nothing, and the table stays
+            // shared.
+            unsafe { libc::close_range(first as u32, end as u32 - 1, libc::CLOSE_RANGE_UNSHARE as i32) };
+        }
+        first = first.max(end.saturating_add(1));
     }
 }
 
@@ -248,18 +277,18 @@ impl Ready {
         self.0.as_raw_fd()
     }
 
-    async fn wait(&self, wait: Wait) -> io::Result<()> {
-        match wait {
-            // Not relaxed: the epoll driver then asks the kernel again, for it does not see what is received past it.
-            Wait::Readable => self.0.readable(false).await,
-            Wait::Writable => self.0.writable(false).await,
-            Wait::Closed => Ok(()),
-        }
+    // Not relaxed: the epoll driver then asks the kernel again, for it does not see what is received past it.
+    fn readable(&self) -> impl Future<Output = io::Result<()>> {
+        self.0.readable(false)
+    }
+
+    fn writable(&self) -> impl Future<Output = io::Result<()>> {
+        self.0.writable(false)
     }
 }
 
 async fn accept(worker: Rc<Worker>, listener: Ready) {
-    while listener.wait(Wait::Readable).await.is_ok() && !worker.draining.get() {
+    while listener.readable().await.is_ok() && !worker.draining.get() {
         if worker.accept_some(listener.raw()).is_break() {
             worker.next_tick().await;
         }
@@ -268,7 +297,7 @@ async fn accept(worker: Rc<Worker>, listener: Ready) {
 
 async fn tick(worker: Rc<Worker>, timer: Ready) {
     let mut count = [0; 8];
-    while timer.wait(Wait::Readable).await.is_ok() {
+    while timer.readable().await.is_ok() {
         // SAFETY: `timer` owns the descriptor and outlives the borrow.
         let descriptor = unsafe { BorrowedFd::borrow_raw(timer.raw()) };
         if rustix::io::read(descriptor, &mut count).is_ok() {
@@ -279,7 +308,7 @@ async fn tick(worker: Rc<Worker>, timer: Ready) {
 
 async fn obey(worker: Rc<Worker>, control: Arc<Control>, event: Ready) {
     let mut count = [0; 8];
-    while event.wait(Wait::Readable).await.is_ok() {
+    while event.readable().await.is_ok() {
         let _ = rustix::io::read(&control.event, &mut count);
         match control.order() {
             order if order == Order::Drain as u8 => worker.drain(),
@@ -290,12 +319,23 @@ async fn obey(worker: Rc<Worker>, control: Arc<Control>, event: Ready) {
 }
 
 /// The whole life of a connection. Its size is memory that every idle connection holds; a test holds it.
-async fn converse(worker: Rc<Worker>, socket: Ready, id: u32) {
-    let mut wait = Wait::Readable;
-    while wait != Wait::Closed && socket.wait(wait).await.is_ok() {
-        wait = worker.on_ready(id);
+#[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice, this block what it captures once")]
+fn converse(worker: Rc<Worker>, socket: Ready, id: u32) -> impl Future<Output = ()> {
+    async move {
+        let mut wait = Wait::Readable;
+        loop {
+            let ready = match wait {
+                Wait::Readable => socket.readable().await,
+                Wait::Writable => socket.writable().await,
+                Wait::Closed => break,
+            };
+            if ready.is_err() {
+                break;
+            }
+            wait = worker.on_ready(id);
+        }
+        worker.release(id);
     }
-    worker.release(id);
 }
 
 impl Worker {
@@ -537,7 +577,7 @@ mod tests {
             size_of::<F>()
         }
         let future = size_of_future(converse);
-        assert!(future <= 168, "the future of a connection takes {future} bytes");
+        assert!(future <= 128, "the future of a connection takes {future} bytes");
         let slot = size_of::<Option<Slot>>();
         assert!(slot <= 24, "the slot of a connection takes {slot} bytes");
     }

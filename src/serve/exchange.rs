@@ -4,11 +4,16 @@ use super::{
     answer::{self, Answer, Scratch},
     body::{Discard, Progress},
     output::Output,
-    request::{self, Parsed, Request},
+    request::{self, Fault, Parsed, Reject, Request},
     response::{self, Envelope, Persistence},
     status::Status,
 };
-use crate::{clock::Clock, limits::MAX_FIELDS, stats::WorkerStats, store::Store};
+use crate::{
+    clock::Clock,
+    limits::{MAX_FIELDS, USUAL_FIELDS},
+    stats::WorkerStats,
+    store::Store,
+};
 
 /// What answers are made from.
 pub struct Site<'s> {
@@ -55,7 +60,8 @@ pub fn converse(
     scratch: &mut Scratch,
     out: &mut Output,
 ) -> Step {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut usual = [httparse::EMPTY_HEADER; USUAL_FIELDS];
+    let mut most;
     let mut consumed = 0;
     loop {
         let rest = &input[consumed..];
@@ -65,7 +71,12 @@ pub fn converse(
         if out.is_full() {
             return Step { consumed, kept: rest.len(), next: Next::Continue };
         }
-        let (len, close) = match request::parse(rest, &mut fields) {
+        let mut parsed = request::parse(rest, &mut usual);
+        if let Parsed::Reject(Reject { fault: Fault::HeadTooLarge, .. }) = parsed {
+            most = [httparse::EMPTY_HEADER; MAX_FIELDS];
+            parsed = request::parse(rest, &mut most);
+        }
+        let (len, close) = match parsed {
             Parsed::Partial { skip } => {
                 return Step { consumed: consumed + skip, kept: rest.len() - skip, next: Next::Read };
             }

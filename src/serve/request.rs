@@ -6,7 +6,7 @@
 
 use httparse::Header;
 
-use crate::limits::{MAX_FIELDS, MAX_HEAD, MAX_TARGET};
+use crate::limits::{MAX_HEAD, MAX_TARGET};
 
 /// What the bytes at the front of a connection are.
 #[expect(clippy::large_enum_variant, reason = "it lives on the stack for one request; a box would be an allocation")]
@@ -44,7 +44,7 @@ pub enum Fault {
     Malformed,
     /// 414: the target is over [`MAX_TARGET`].
     TargetTooLong,
-    /// 431: the head is over [`MAX_HEAD`] or has over [`MAX_FIELDS`] lines.
+    /// 431: the head is over [`MAX_HEAD`] or has too many field lines.
     HeadTooLarge,
     /// 501: a method nobody has registered.
     UnknownMethod,
@@ -175,8 +175,9 @@ impl<'h, 'b> Lines<'h, 'b> {
     }
 }
 
-/// Reads the head at the front of `input`. `fields` is where httparse puts the field lines.
-pub fn parse<'h, 'b>(input: &'b [u8], fields: &'h mut [Header<'b>; MAX_FIELDS]) -> Parsed<'h, 'b> {
+/// Reads the head at the front of `input`. `fields` is where the field lines are put; more than it has room for are too
+/// many.
+pub fn parse<'h, 'b>(input: &'b [u8], fields: &'h mut [Header<'b>]) -> Parsed<'h, 'b> {
     let skip = match empty_lines(input) {
         Ok(skip) => skip,
         Err(fault) => return Parsed::Reject(Reject { fault, head: false }),
@@ -216,7 +217,7 @@ fn empty_lines(input: &[u8]) -> Result<usize, Fault> {
 
 fn parse_head<'h, 'b>(
     head: &'b [u8],
-    fields: &'h mut [Header<'b>; MAX_FIELDS],
+    fields: &'h mut [Header<'b>],
     is_head_method: &mut bool,
 ) -> Result<(Request<'h, 'b>, usize), Stop> {
     let line = request_line(head, is_head_method)?;
@@ -411,14 +412,17 @@ fn is_uri_host(host: &[u8]) -> bool {
         return text.parse::<std::net::Ipv6Addr>().is_ok() || is_ip_future(literal);
     }
     let mut rest = host;
-    while let [byte, after @ ..] = rest {
-        rest = match (byte, after) {
-            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => after,
-            _ if is_unreserved(*byte) || is_sub_delim(*byte) => after,
+    while let Some(at) = rest.iter().position(|byte| !is_host_byte(*byte)) {
+        rest = match &rest[at..] {
+            [b'%', high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => after,
             _ => return false,
         };
     }
     true
+}
+
+const fn is_host_byte(byte: u8) -> bool {
+    is_unreserved(byte) || is_sub_delim(byte)
 }
 
 /// `"v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )`
