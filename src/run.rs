@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::{CapabilitySet, CapabilitySets, set_capabilities},
+};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
@@ -74,6 +77,7 @@ impl StageCell {
 
 enum Event {
     Signal,
+    FeedEnded,
     WorkerEnded(io::Result<()>),
 }
 
@@ -121,10 +125,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     let (feed, summary) = Feed::load(config.data.clone(), store.clone(), feed_stats)
         .map_err(|error| unreadable_directory(&config.data, &error))?;
     let loaded = begun.elapsed();
-    std::thread::Builder::new()
-        .name("feed".to_owned())
-        .spawn(|| feed.run())
-        .map_err(|error| start_error("the feed thread", &error))?;
+    start_feed(feed, events.clone())?;
 
     let max_connections = max_connections(config.max_connections, limit);
     let budget = Arc::new(Budget::new(max_connections));
@@ -168,6 +169,10 @@ fn wait_for_end(
             let reason = result.map_or_else(|error| error.to_string(), |()| "it ended by itself".to_owned());
             return Err(Error::Broken(format!("a worker cannot go on: {reason}")));
         }
+        // Going on would be serving what is no longer so.
+        Ok(Event::FeedEnded) => {
+            return Err(Error::Broken("the feed cannot go on, so that no change would be seen".to_owned()));
+        }
     }
     stage.set(Stage::Draining);
     controls.iter().for_each(|control| control.send(Order::Drain));
@@ -176,6 +181,7 @@ fn wait_for_end(
     while running > 0 {
         match event.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(Event::WorkerEnded(_)) => running -= 1,
+            Ok(Event::FeedEnded) => {}
             Ok(Event::Signal) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 break;
             }
@@ -194,6 +200,17 @@ fn start_worker(number: usize, setup: Setup, events: Sender<Event>) -> Result<()
     };
     let thread = std::thread::Builder::new().name(format!("worker-{number}"));
     thread.spawn(work).map(drop).map_err(|error| start_error("a worker", &error))
+}
+
+fn start_feed(feed: Feed, events: Sender<Event>) -> Result<(), Error> {
+    let work = move || {
+        // The hook has told of the panic.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| feed.run()));
+        // The main thread may be past caring.
+        let _ = events.send(Event::FeedEnded);
+    };
+    let thread = std::thread::Builder::new().name("feed".to_owned());
+    thread.spawn(work).map(drop).map_err(|error| start_error("the feed thread", &error))
 }
 
 fn catch_signals(events: Sender<Event>) -> Result<(), Error> {
@@ -352,10 +369,22 @@ fn become_user(name: &str) -> Result<(), Error> {
         return Ok(());
     }
     let group_name = std::ffi::CString::new(name).map_err(|_| error("there is no such user"))?;
+    // It survives the change of user, for the threads that this one starts: see below.
+    let _ = rustix::thread::set_keep_capabilities(true);
     let dropped = nix::unistd::initgroups(&group_name, user.gid)
         .and_then(|()| nix::unistd::setgid(user.gid))
         .and_then(|()| nix::unistd::setuid(user.uid));
-    dropped.map_err(|cause| error(&format!("{}; only root can become another user", cause.desc())))
+    dropped.map_err(|cause| error(&format!("{}; only root can become another user", cause.desc())))?;
+    keep_lease_capability().map_err(|cause| error(&format!("capabilities cannot be given up: {cause}")))
+}
+
+/// Keeps one capability and gives up all others: by leases the feed learns whether anyone is writing a file of another
+/// user. Where that one cannot be had, none is kept, and the feed waits a little longer with such files.
+fn keep_lease_capability() -> io::Result<()> {
+    let only = |kept| CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, only(CapabilitySet::LEASE))
+        .or_else(|_| set_capabilities(None, only(CapabilitySet::empty())))?;
+    Ok(())
 }
 
 fn check_directory(directory: &Path) -> Result<(), Error> {

@@ -17,6 +17,7 @@ mod clients;
 mod conn;
 mod exchange;
 mod feed;
+mod feed_edges;
 mod harness;
 mod tidy;
 

@@ -15,6 +15,7 @@ use std::{
 };
 
 use crate::{
+    clock::{http_date, unix_now},
     limits::{ADMIN_CONNECTIONS, ADMIN_SECS, MAX_FIELDS, MAX_HEAD},
     listen::Bound,
     run::{Stage, StageCell},
@@ -165,10 +166,11 @@ impl Reply {
     fn into_bytes(self, head: bool) -> Vec<u8> {
         let Self { status, content_type, field, body } = self;
         let head_text = format!(
-            "{}Server: cloudia\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+            "{}Server: cloudia\r\nDate: {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
              X-Content-Type-Options: nosniff\r\nContent-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; \
              frame-ancestors 'none'\r\n{field}Connection: close\r\n\r\n",
             status.line(),
+            String::from_utf8_lossy(&http_date(unix_now())),
             body.len()
         );
         let mut bytes = head_text.into_bytes();

@@ -1,8 +1,6 @@
 //! Bytes to [`Entry`]: which of the files beside each other are believed, and what is made of them. Pure.
 
-use std::sync::Arc;
-
-use super::{codec, media};
+use super::codec;
 use crate::store::{Bodies, Entry};
 
 /// The bytes of one path's files. A sidecar that could not be read is not here.
@@ -111,6 +109,7 @@ fn foreign(
 }
 
 /// A version that came before: the one served now, or one deleted within the last hour.
+#[derive(Clone, Copy)]
 pub struct Previous {
     /// Its stamp.
     pub stamp: u64,
@@ -118,21 +117,11 @@ pub struct Previous {
     pub hash: u64,
 }
 
-/// Makes the entry of `name`. `modified` is the file's time, `now` that of publication, in seconds since 1970.
-pub fn entry(name: &str, bodies: Bodies, modified: u64, now: u64, previous: Option<&Previous>) -> Arc<Entry> {
-    let hash = xxhash_rust::xxh3::xxh3_64(&bodies.identity);
-    let stamp = match previous {
-        Some(previous) if previous.hash == hash => previous.stamp,
-        _ => stamp(modified, now, previous.map(|previous| previous.stamp)),
-    };
-    Arc::new(Entry::new(&media::content_type(name), stamp, bodies))
-}
-
-/// The stamp of a new version: its file's time, if that is not in the future and later than the version before.
+/// The stamp of a new version, in seconds since 1970, as `now`, the time of publication, is: its file's time, if that is not in the future and later than the version before.
 ///
 /// Two versions may share a stamp only within the second of publication, while `Last-Modified` is left out. Where the
 /// clock has stepped back behind the last stamp, the stamp goes on past it, and stays unsent until the clock has followed.
-fn stamp(modified: u64, now: u64, previous: Option<u64>) -> u64 {
+pub fn stamp(modified: u64, now: u64, previous: Option<u64>) -> u64 {
     let stamp = modified.min(now);
     match previous {
         Some(previous) if stamp <= previous => {
@@ -178,18 +167,6 @@ mod tests {
     }
 
     #[test]
-    fn equal_bytes_keep_their_stamp() {
-        let make = |text: &str, previous: Option<&Previous>| {
-            let bodies = Bodies::identity(text.as_bytes().into());
-            entry("a.txt", bodies, 100, 200, previous)
-        };
-        let first = make("one", None);
-        let previous = Previous { stamp: 77, hash: first.hash() };
-        assert_eq!(make("one", Some(&previous)).stamp(), 77);
-        assert_eq!(make("two", Some(&previous)).stamp(), 100);
-    }
-
-    #[test]
     fn sidecars_count_only_with_the_same_content() {
         let content = "hello ".repeat(100).into_bytes();
         let parts = || Parts { plain: Some(content.clone()), ..Parts::default() };
@@ -215,7 +192,7 @@ mod tests {
     fn a_lone_mz_is_the_content() {
         let content = "hello ".repeat(100).into_bytes();
         let (bodies, _) = bodies(Parts { mz: Some(gzip(&content, 9)), ..Parts::default() }, None).unwrap();
-        let entry = entry("a.txt", bodies, 1, 2, None);
+        let entry = Entry::new("text/plain", 1, bodies);
         assert_eq!(entry.identity(), content);
         assert!(entry.offers(Coding::Gzip) && entry.offers(Coding::Deflate));
         let refused = super::bodies(Parts { mz: Some(b"junk".to_vec()), ..Parts::default() }, None);

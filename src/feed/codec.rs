@@ -165,7 +165,8 @@ pub fn brotli_is(stream: &[u8], mut content: &[u8]) -> bool {
     use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
     let allocators = [(); 3].map(|()| StandardAlloc::default());
     let [bytes, words, tables] = allocators;
-    let mut state = BrotliState::new(bytes, words, tables);
+    // Strictly RFC 7932: browsers do not read the larger windows that the format has been extended by.
+    let mut state = BrotliState::new_strict(bytes, words, tables);
     let mut piece = vec![0; PIECE];
     let (mut left, mut at, mut total) = (stream.len(), 0, 0);
     loop {
@@ -187,11 +188,15 @@ pub fn brotli_is(stream: &[u8], mut content: &[u8]) -> bool {
 /// Whether a zstd frame decodes to exactly `content`, with nothing behind it.
 pub fn zstd_is(frame: &[u8], content: &[u8]) -> bool {
     let mut rest = frame;
-    let Ok(decoder) = ruzstd::decoding::StreamingDecoder::new(&mut rest) else {
+    let Ok(mut decoder) = ruzstd::decoding::StreamingDecoder::new(&mut rest) else {
         return false;
     };
-    let decoded = decodes_to(decoder, content);
-    decoded && rest.is_empty()
+    let decoded = decodes_to(&mut decoder, content);
+    // RFC 8878 §3.1.1: the checksum, where there is one, is the low half of XXH64. The decoder reads it only.
+    let checksum = decoder.decoder.get_checksum_from_data();
+    decoded
+        && checksum.is_none_or(|checksum| checksum == xxhash_rust::xxh64::xxh64(content, 0) as u32)
+        && rest.is_empty()
 }
 
 /// Compares piece by piece, so that nothing is held and a bomb is noticed at its first byte too many.
@@ -337,10 +342,13 @@ mod tests {
             assert!(!is(stream, &CONTENT[1..]));
             assert!(!is(stream, &[CONTENT, b"!"].concat()));
             assert!(!is(&[stream, b"x"].concat(), CONTENT), "a byte behind the end");
-            for len in 0..stream.len() - 4 {
+            for len in 0..stream.len() {
                 assert!(!is(&stream[..len], CONTENT), "cut at {len}");
             }
         }
+        let mut checksum = ZST.to_vec();
+        checksum[ZST.len() - 1] ^= 1;
+        assert!(!zstd_is(&checksum, CONTENT), "a wrong checksum");
     }
 
     #[test]

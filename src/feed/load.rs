@@ -11,10 +11,14 @@ use std::{
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use super::names;
 use crate::{limits::MAX_FILE, stats::Refusal};
+
+/// How long a file must have been as it is before it is believed where the kernel does not tell of its writers.
+pub const REST: Duration = Duration::from_millis(20);
 
 /// What tells one state of a file from another. A write cannot leave the change time as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +41,24 @@ impl Fingerprint {
         }
     }
 
+    /// What tells one writing of the file from another.
+    pub fn rewrite(&self) -> Rewrite {
+        Rewrite { device: self.device, inode: self.inode, size: self.size, modified: self.modified }
+    }
+
     /// Seconds since 1970 of the last modification; 0 before.
     pub fn modified_secs(&self) -> u64 {
         u64::try_from(self.modified.0).unwrap_or(0)
     }
+}
+
+/// A [`Fingerprint`] that a change of the file's mode or owner leaves as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
 }
 
 /// A file that may be read.
@@ -76,6 +94,8 @@ pub struct Loaded {
 pub enum Unread {
     /// Somebody is writing it; it will be looked at again.
     Busy,
+    /// It has changed so lately that whoever did may not be done, and the kernel does not tell.
+    Young,
     /// It is gone.
     Missing,
     /// It is refused.
@@ -90,7 +110,7 @@ pub fn find(root: &Path, relative: &Path) -> Result<Found, Absent> {
         Err(error) => return Err(absent(&error)),
     };
     let linked = real != path;
-    if linked && !is_published_place(root, &real) {
+    if linked && !leads_to_published_places(root, relative, &real) {
         let reason = "is a link out of the data directory or to a name that is never published".to_owned();
         return Err(Absent::Refused(Refusal::Link, reason));
     }
@@ -99,6 +119,16 @@ pub fn find(root: &Path, relative: &Path) -> Result<Found, Absent> {
         return Err(Absent::Missing);
     }
     Ok(Found { path: real, fingerprint: Fingerprint::of(&meta), linked })
+}
+
+/// No link on the way to `relative` leads where nothing is published, nor does the last one disguise a `.mz`.
+fn leads_to_published_places(root: &Path, relative: &Path, real: &Path) -> bool {
+    let is_mz = |path: &Path| path.extension().is_some_and(|extension| extension == "mz");
+    let directories = relative.ancestors().skip(1).map(|directory| root.join(directory));
+    let mut targets = directories.filter(|path| path.is_symlink()).map(|path| path.canonicalize());
+    is_published_place(root, real)
+        && (is_mz(relative) || !is_mz(real))
+        && targets.all(|target| target.is_ok_and(|target| is_published_place(root, &target)))
 }
 
 /// A link may lead through a hidden directory of the data directory (`..data/`), but not to a hidden name.
@@ -135,8 +165,12 @@ pub fn read(found: &Found, patient: bool) -> Result<Loaded, Unread> {
         let reason = format!("has {} bytes, the limit is {MAX_FILE}", before.size());
         return Err(Unread::Refused(Refusal::TooLarge, reason));
     }
-    if !patient && is_being_written(&file) {
-        return Err(Unread::Busy);
+    match writers(&file) {
+        Writers::None => {}
+        _ if patient => {}
+        Writers::Some => return Err(Unread::Busy),
+        Writers::Unknown if is_young(&before) => return Err(Unread::Young),
+        Writers::Unknown => {}
     }
     // One byte more than there should be tells that the file has grown.
     let mut bytes = Vec::with_capacity(before.size() as usize + 1);
@@ -149,9 +183,16 @@ pub fn read(found: &Found, patient: bool) -> Result<Loaded, Unread> {
     Ok(Loaded { bytes, fingerprint })
 }
 
-/// Whether anyone has the file open for writing. The kernel grants a read lease only where nobody has; where it grants
-/// none at all (network filesystems, files of other users), nobody is assumed to.
-fn is_being_written(file: &File) -> bool {
+/// Whether anyone has a file open for writing.
+enum Writers {
+    None,
+    Some,
+    /// The kernel does not say: the file is on a network filesystem, or another user's.
+    Unknown,
+}
+
+/// The kernel grants a read lease only where nobody has the file open for writing.
+fn writers(file: &File) -> Writers {
     /// From <linux/fcntl.h>; libc leaves it out.
     const F_SETSIG: libc::c_int = 10;
     let descriptor = file.as_raw_fd();
@@ -160,12 +201,24 @@ fn is_being_written(file: &File) -> bool {
     // with SIGURG, which is ignored by default, instead of SIGIO, which kills.
     unsafe {
         if libc::fcntl(descriptor, F_SETSIG, libc::SIGURG) != 0 {
-            return false;
+            return Writers::Unknown;
         }
         if libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_RDLCK) == 0 {
             libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_UNLCK);
-            return false;
+            return Writers::None;
         }
     }
-    io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN)
+    match io::Error::last_os_error().raw_os_error() {
+        Some(libc::EAGAIN) => Writers::Some,
+        _ => Writers::Unknown,
+    }
+}
+
+/// Where the kernel does not tell of writers, their events do, and those may be on their way. A file that has rested for
+/// longer than events and the steps of file times take has none that it was not told of.
+fn is_young(meta: &Metadata) -> bool {
+    let changed = Duration::new(u64::try_from(meta.ctime()).unwrap_or(0), meta.ctime_nsec() as u32);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // A time in the future says that the clock was set back, not that the file is new.
+    now >= changed && now - changed < REST
 }

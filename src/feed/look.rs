@@ -3,15 +3,17 @@
 //! It changes nothing, so that many paths can be looked at side by side.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
 };
 
 use super::{
-    build::{self, Parts, Previous, Verdict},
-    load::{self, Absent, Fingerprint, Found, Unread},
+    build::{self, Parts, Verdict},
+    load::{self, Absent, Fingerprint, Found, Rewrite, Unread},
+    media,
     names::{self, Role},
 };
 use crate::{stats::Refusal, store::Entry};
@@ -27,7 +29,21 @@ pub struct Known {
     /// The files as they were.
     pub seen: Seen,
     /// A `.mz` that did not hold the content beside it: it becomes none until it is rewritten.
-    pub disowned: Option<Fingerprint>,
+    pub disowned: Option<Rewrite>,
+}
+
+/// A new version, before it has a stamp.
+pub struct Fresh {
+    /// The path that it is for.
+    pub content: String,
+    /// The version, under a stamp that is not yet its own.
+    pub entry: Entry,
+    /// The time of its file, in seconds since 1970.
+    pub modified: u64,
+    /// See [`Known::seen`].
+    pub seen: Seen,
+    /// See [`Known::disowned`].
+    pub disowned: Option<Rewrite>,
 }
 
 /// How to look.
@@ -36,12 +52,10 @@ pub struct Look<'a> {
     pub root: &'a Path,
     /// Files that somebody is writing, relative to the root.
     pub writing: &'a HashMap<PathBuf, Instant>,
-    /// The time of publication, in seconds since 1970.
-    pub now: u64,
     /// Read the files although nothing about them seems to have changed.
     pub force: bool,
-    /// Read a file although somebody has it open.
-    pub patient: bool,
+    /// Files that are read although somebody has them open: they have been still for long.
+    pub still: &'a HashSet<PathBuf>,
     /// Believe a file that has become empty.
     pub believe_empty: bool,
 }
@@ -53,7 +67,7 @@ pub struct Sight {
     /// The files as they are; what is not believed counts as seen, too.
     pub seen: Seen,
     /// See [`Known::disowned`].
-    pub disowned: Option<Fingerprint>,
+    pub disowned: Option<Rewrite>,
     /// One of the files was reached through a link.
     pub linked: bool,
     /// What was refused: the file, its state, why, and in words.
@@ -76,19 +90,22 @@ pub struct Refused {
 pub enum Outcome {
     /// Everything is as it was, or the last good version is kept.
     Keep,
-    /// This version is new.
-    Publish(Arc<Entry>),
+    /// This version is new. Its file is of this time, in seconds since 1970.
+    Publish(Box<Entry>, u64),
     /// There is no content any more.
     Gone,
     /// Somebody is writing this file; it is to be looked at when they close it.
     Busy(PathBuf),
+    /// It cannot be said yet whether somebody is writing; soon it can.
+    Soon,
     /// The content is empty, which it was not: it may be about to be written.
     Empty,
 }
 
 impl Look<'_> {
-    /// Looks at the files of `content`, a path relative to the root.
-    pub fn at(&self, content: &str, known: Option<&Known>, previous: Option<&Previous>) -> Sight {
+    /// Looks at the files of `content`, a path relative to the root. A panic, which would end the feed for good, costs
+    /// that path only.
+    pub fn at(&self, content: &str, known: Option<&Known>) -> Sight {
         let mut sight = Sight {
             outcome: Outcome::Keep,
             seen: Seen::default(),
@@ -96,21 +113,21 @@ impl Look<'_> {
             linked: false,
             refused: Vec::new(),
         };
-        sight.outcome = match names::check(Path::new(content)) {
-            Ok(_) => self.outcome(content, known, previous, &mut sight).unwrap_or_else(|outcome| outcome),
-            Err(_) => Outcome::Gone,
-        };
+        if names::check(Path::new(content)).is_err() {
+            sight.outcome = Outcome::Gone;
+            return sight;
+        }
+        let look = AssertUnwindSafe(|| self.outcome(content, known, &mut sight).unwrap_or_else(|outcome| outcome));
+        sight.outcome = catch_unwind(look).unwrap_or_else(|_| {
+            let reason = "makes the program fail, a defect to report; its last good version is kept".to_owned();
+            sight.refuse(content, Role::Plain, Refusal::Corrupt, reason);
+            Outcome::Keep
+        });
         sight
     }
 
     /// The early ways out are errors, so that the whole story is one read from top to bottom.
-    fn outcome(
-        &self,
-        content: &str,
-        known: Option<&Known>,
-        previous: Option<&Previous>,
-        sight: &mut Sight,
-    ) -> Result<Outcome, Outcome> {
+    fn outcome(&self, content: &str, known: Option<&Known>, sight: &mut Sight) -> Result<Outcome, Outcome> {
         if self.is_hidden_sidecar(content) {
             return Err(Outcome::Gone);
         }
@@ -122,7 +139,7 @@ impl Look<'_> {
         let has_plain = files[Role::Plain as usize].is_some();
         let mz = &mut files[Role::Mz as usize];
         if !has_plain {
-            mz.take_if(|found| Some(found.fingerprint) == sight.disowned);
+            mz.take_if(|found| Some(found.fingerprint.rewrite()) == sight.disowned);
             if mz.is_none() {
                 return Err(Outcome::Gone);
             }
@@ -159,7 +176,7 @@ impl Look<'_> {
                 Role::Zst => parts.zst = Some(bytes),
             }
         }
-        self.publish(content, parts, modified, known, previous, sight)
+        self.publish(content, parts, modified, known, sight)
     }
 
     fn publish(
@@ -168,7 +185,6 @@ impl Look<'_> {
         parts: Parts,
         modified: u64,
         known: Option<&Known>,
-        previous: Option<&Previous>,
         sight: &mut Sight,
     ) -> Result<Outcome, Outcome> {
         let has_plain = parts.plain.is_some();
@@ -200,25 +216,25 @@ impl Look<'_> {
         }
         if has_plain {
             let disowned = verdicts.mz.is_some_and(|verdict| verdict != Verdict::Used);
-            sight.disowned = sight.seen[Role::Mz as usize].filter(|_| disowned);
+            let mz = sight.seen[Role::Mz as usize].filter(|_| disowned);
+            sight.disowned = mz.map(|fingerprint| fingerprint.rewrite());
         }
-        let entry = build::entry(content, bodies, modified, self.now, previous);
+        let entry = Entry::new(&media::content_type(content), modified, bodies);
         match held {
             Some(held) if held.is_same(&entry) => Ok(Outcome::Keep),
-            _ => Ok(Outcome::Publish(entry)),
+            _ => Ok(Outcome::Publish(Box::new(entry), modified)),
         }
     }
 
-    /// `today.js.gz` is hidden while there is a `today.js` or a `today.js.mz`.
+    /// `today.js.gz` is hidden while there is a `today.js` or a `today.js.mz`, published or not.
     fn is_hidden_sidecar(&self, content: &str) -> bool {
         let (base, role) = names::split(content);
         match role {
             Role::Plain => false,
             Role::Mz => true,
-            Role::Gz | Role::Br | Role::Zst => [Role::Plain, Role::Mz].iter().any(|role| {
-                let path = format!("{base}{}", role.suffix());
-                names::check(Path::new(&path)).is_ok() && load::find(self.root, Path::new(&path)).is_ok()
-            }),
+            Role::Gz | Role::Br | Role::Zst => [Role::Plain, Role::Mz]
+                .iter()
+                .any(|role| load::find(self.root, Path::new(&format!("{base}{}", role.suffix()))).is_ok()),
         }
     }
 
@@ -229,11 +245,16 @@ impl Look<'_> {
             Err(Absent::Missing) => return Ok(None),
             Err(Absent::Refused(refusal, reason)) => {
                 sight.refuse(content, role, refusal, reason);
-                // What the content is cannot be said without this file.
-                return if role == Role::Plain { Err(Outcome::Keep) } else { Ok(None) };
+                return match (role, refusal) {
+                    // Whatever was there is gone, and what is there now is not to be had.
+                    (Role::Plain, Refusal::Link) => Err(Outcome::Gone),
+                    // What the content is cannot be said without this file.
+                    (Role::Plain, _) => Err(Outcome::Keep),
+                    _ => Ok(None),
+                };
             }
         };
-        let is_written = self.writing.contains_key(&path) && !self.patient;
+        let is_written = self.writing.contains_key(&path) && !self.still.contains(&path);
         match role {
             Role::Plain if is_written => Err(Outcome::Busy(path)),
             Role::Mz if is_written && !has_plain => Err(Outcome::Busy(path)),
@@ -249,12 +270,16 @@ impl Look<'_> {
         is_content: bool,
         sight: &mut Sight,
     ) -> Result<Option<Vec<u8>>, Outcome> {
-        match (load::read(found, self.patient), is_content) {
+        let path = PathBuf::from(format!("{content}{}", role.suffix()));
+        match (load::read(found, self.still.contains(&path)), is_content) {
             (Ok(loaded), _) => {
                 sight.seen[role as usize] = Some(loaded.fingerprint);
                 Ok(Some(loaded.bytes))
             }
-            (Err(Unread::Busy), true) => Err(Outcome::Busy(format!("{content}{}", role.suffix()).into())),
+            // The events of its writer come under its real name, not under the link's.
+            (Err(Unread::Busy), true) if found.linked => Err(Outcome::Soon),
+            (Err(Unread::Busy), true) => Err(Outcome::Busy(path)),
+            (Err(Unread::Young), _) => Err(Outcome::Soon),
             (Err(Unread::Missing), true) => Err(Outcome::Gone),
             (Err(Unread::Refused(refusal, reason)), is_content) => {
                 sight.refuse(content, role, refusal, reason);

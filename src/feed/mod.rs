@@ -6,6 +6,7 @@
 //! It runs on threads of its own; it never waits for a worker, and no worker waits for it.
 
 mod build;
+mod catalog;
 pub mod codec;
 mod load;
 mod look;
@@ -16,29 +17,27 @@ mod vanish;
 mod watch;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     time::{Duration, Instant},
 };
 
-use build::Previous;
+use catalog::{Catalog, Neighbours};
 use load::Fingerprint;
-use look::{Known, Look, Outcome, Refused, Sight};
+use look::{Fresh, Known, Look, Outcome, Refused, Sight};
 use names::{Role, Unpublished};
 use scan::Scan;
-use vanish::{Fate, Vanishing};
 use watch::{Hint, Watch};
 
 use crate::{
-    clock::unix_now,
     stats::{FeedStats, Refusal},
-    store::{Change, Entry, Store},
+    store::Store,
 };
 
 /// A file whose writer never closes is read when it has been still for this long.
@@ -53,8 +52,10 @@ const RESCAN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_secs(1);
 /// When a new directory is looked at once more.
 const REVISIT: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
-/// A version that was deleted is remembered for this long, so that its successor's stamp is later.
-const MEMORY: Duration = Duration::from_secs(3600);
+/// Events are lost in storms; a new watch is not set more often than this.
+const REWATCH: Duration = Duration::from_secs(1);
+/// New versions that are published at once, at the most: the first must not wait for the last.
+const BATCH: usize = 256;
 /// From so many paths on, looking is shared among all cores.
 const MANY: usize = 64;
 
@@ -64,21 +65,19 @@ pub struct Feed {
     directory: PathBuf,
     /// Its real place, while it has one.
     root: PathBuf,
-    store: Arc<Store>,
+    catalog: Catalog,
     stats: Arc<FeedStats>,
     hints: Receiver<Hint>,
     /// For the watch, and for the one after it.
     hint: Sender<Hint>,
     /// With the identity of the directory that is watched.
     watch: Option<(Watch, (u64, u64))>,
-    /// By path relative to the root, without the ending of a `.mz`.
-    known: BTreeMap<String, Known>,
-    published: usize,
+    /// Files that somebody is writing, and since when they have been still.
     writing: HashMap<PathBuf, Instant>,
+    /// Contents that have become empty, and when that is believed.
     empty: HashMap<String, Instant>,
-    vanishing: Vanishing,
-    /// Versions that were deleted, and when.
-    deleted: HashMap<String, (Previous, Instant)>,
+    /// Contents to look at again, and when.
+    soon: HashMap<String, Instant>,
     /// Directories to look at once more: what is made in a new one before it is watched sends no event.
     revisit: Vec<(Instant, PathBuf)>,
     /// Contents that are reached through links, and whether there are any links at all.
@@ -88,6 +87,9 @@ pub struct Feed {
     told: HashMap<PathBuf, (Option<Fingerprint>, Refusal)>,
     /// The data directory is gone or unreadable.
     lost: bool,
+    /// Events were lost: directories may have come that are not watched.
+    unsure: bool,
+    next_watch: Instant,
     next_root: Instant,
     next_scan: Instant,
 }
@@ -115,22 +117,21 @@ impl Feed {
         let mut feed = Self {
             directory,
             root,
-            store,
+            catalog: Catalog::new(store, stats.clone()),
             stats,
             hints,
             hint,
             watch: None,
-            known: BTreeMap::new(),
-            published: 0,
             writing: HashMap::new(),
             empty: HashMap::new(),
-            vanishing: Vanishing::default(),
-            deleted: HashMap::new(),
+            soon: HashMap::new(),
             revisit: Vec::new(),
             linked: BTreeSet::new(),
             links: false,
             told: HashMap::new(),
             lost: false,
+            unsure: false,
+            next_watch: now,
             next_root: now + ROOT,
             next_scan: now,
         };
@@ -173,7 +174,7 @@ impl Feed {
         }
         if !contents.is_empty() {
             contents.extend(self.linked.iter().cloned());
-            self.look_at(contents, Mode { force: true, ..Mode::default() });
+            self.look_at(contents, &Mode { force: true, ..Mode::default() });
         }
     }
 
@@ -186,7 +187,8 @@ impl Feed {
         | Hint::Appeared(full)
         | Hint::Vanished(full)) = &hint
         else {
-            return true;
+            self.unsure = true;
+            return false;
         };
         let Ok(path) = full.strip_prefix(&self.root).map(Path::to_owned) else {
             return true;
@@ -223,10 +225,11 @@ impl Feed {
                     self.revisit.extend(soon);
                     contents.extend(self.scan_below(&path));
                 }
-                contents.extend(self.below(&path));
+                contents.extend(path.to_str().into_iter().flat_map(|path| self.catalog.below(path)).cloned());
                 affected(&path, contents);
             }
-            Hint::Lost => return true,
+            // Noted above.
+            Hint::Lost => {}
         }
         is_structural && self.links
     }
@@ -239,29 +242,19 @@ impl Feed {
         }
     }
 
-    /// What is known below a directory.
-    fn below(&self, path: &Path) -> Vec<String> {
-        let Some(path) = path.to_str() else {
-            return Vec::new();
-        };
-        let prefix = format!("{path}/");
-        let behind = self.known.range(prefix.clone()..).take_while(|(content, _)| content.starts_with(&prefix));
-        behind.map(|(content, _)| content.clone()).collect()
-    }
-
     /// Looks at everything. `loud`: it is not the first load.
     fn rescan(&mut self, loud: bool) {
         let now = Instant::now();
         self.next_scan = now + if self.watch.is_some() { RESCAN } else { POLL };
-        self.deleted.retain(|_, (_, since)| now.duration_since(*since) < MEMORY);
+        self.catalog.forget_deleted(now);
         self.told.retain(|path, _| self.root.join(path).symlink_metadata().is_ok());
         match scan::scan(&self.root, Path::new("")) {
             Ok(scan) => {
                 self.lost = false;
                 self.links = scan.links;
                 let mut contents = self.note(scan);
-                contents.extend(self.known.keys().cloned());
-                self.look_at(contents, Mode::default());
+                contents.extend(self.catalog.contents().cloned());
+                self.look_at(contents, &Mode { load: !loud, ..Mode::default() });
             }
             Err(error) => self.lose(&error),
         }
@@ -279,128 +272,110 @@ impl Feed {
     }
 
     /// Looks at `contents`, and publishes what has come of it.
-    fn look_at(&mut self, contents: BTreeSet<String>, mode: Mode) {
-        let mut changes = Vec::new();
-        let mut gone = Vec::new();
-        let mut more = BTreeSet::new();
-        for (content, sight) in self.sights(contents, mode) {
-            self.settle(content, sight, &mut changes, &mut gone, &mut more);
+    fn look_at(&mut self, contents: BTreeSet<String>, mode: &Mode) {
+        let mut batch = Batch::default();
+        if contents.len() < MANY {
+            for content in contents {
+                let sight = self.looking(mode).at(&content, self.catalog.known(&content));
+                self.settle(content, sight, &mut batch);
+                self.catalog.publish(std::mem::take(&mut batch.fresh), &mut batch.neighbours);
+            }
+        } else {
+            self.look_at_many(contents.into_iter().collect(), mode, &mut batch);
         }
-        self.vanish(gone, mode, &mut changes, &mut more);
-        self.stats.entries.set(self.published as u64);
-        if !changes.is_empty() {
-            self.stats.newest.set(unix_now());
-            self.store.apply(changes);
+        self.remove(std::mem::take(&mut batch.gone), mode, &mut batch.neighbours);
+        let mut neighbours = batch.neighbours;
+        neighbours.retain(|content| self.may_matter(content));
+        if !neighbours.is_empty() {
+            self.look_at(neighbours, &Mode { force: true, ..Mode::default() });
         }
-        // A content that came or went hides or uncovers the sidecars beside it.
-        let more: BTreeSet<String> = more.into_iter().filter(|content| self.may_matter(content)).collect();
-        if !more.is_empty() {
-            self.look_at(more, Mode { force: true, ..Mode::default() });
+    }
+
+    fn looking<'a>(&'a self, mode: &'a Mode) -> Look<'a> {
+        let Mode { force, still, believe_empty, .. } = mode;
+        Look { root: &self.root, writing: &self.writing, force: *force, still, believe_empty: *believe_empty }
+    }
+
+    /// Looks at contents side by side, [`BATCH`] and [`BATCH`]; at the start, when nobody is served yet, all together.
+    fn look_at_many(&mut self, contents: Vec<String>, mode: &Mode, batch: &mut Batch) {
+        let size = if mode.load { contents.len() } else { BATCH };
+        for contents in contents.chunks(size) {
+            for (content, sight) in self.sights(contents, mode) {
+                self.settle(content, sight, batch);
+            }
+            self.catalog.publish(std::mem::take(&mut batch.fresh), &mut batch.neighbours);
         }
+    }
+
+    fn sights(&self, contents: &[String], mode: &Mode) -> Vec<(String, Sight)> {
+        let (look, catalog) = (self.looking(mode), &self.catalog);
+        let next = AtomicUsize::new(0);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let work = || {
+            let mut sights = Vec::new();
+            while let Some(content) = contents.get(next.fetch_add(1, Ordering::Relaxed)) {
+                sights.push((content.clone(), look.at(content, catalog.known(content))));
+            }
+            sights
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            // A look does not panic; see `Look::at`.
+            others.into_iter().filter_map(|other| other.join().ok()).fold(own, |mut all, other| {
+                all.extend(other);
+                all
+            })
+        })
     }
 
     fn may_matter(&self, content: &str) -> bool {
-        self.known.contains_key(content) || self.root.join(content).symlink_metadata().is_ok()
-    }
-
-    /// Looks at each of `contents`; side by side, if they are many.
-    fn sights(&self, contents: BTreeSet<String>, mode: Mode) -> Vec<(String, Sight)> {
-        let Mode { force, patient, believe_empty, .. } = mode;
-        let now = unix_now();
-        let look = Look { root: &self.root, writing: &self.writing, now, force, patient, believe_empty };
-        let (known, deleted) = (&self.known, &self.deleted);
-        let at = |content: String| {
-            let known = known.get(&content);
-            let alive = known.and_then(|known| known.entry.as_ref());
-            let alive = alive.map(|entry| Previous { stamp: entry.stamp(), hash: entry.hash() });
-            let previous = alive.as_ref().or_else(|| deleted.get(&content).map(|(previous, _)| previous));
-            let sight = look.at(&content, known, previous);
-            (content, sight)
-        };
-        if contents.len() < MANY {
-            return contents.into_iter().map(at).collect();
-        }
-        let contents: Vec<String> = contents.into_iter().collect();
-        let next = AtomicUsize::new(0);
-        let sights = Mutex::new(Vec::with_capacity(contents.len()));
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    let mut own = Vec::new();
-                    while let Some(content) = contents.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        own.push(at(content.clone()));
-                    }
-                    sights.lock().unwrap_or_else(PoisonError::into_inner).append(&mut own);
-                });
-            }
-        });
-        sights.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.catalog.known(content).is_some() || self.root.join(content).symlink_metadata().is_ok()
     }
 
     /// Takes in what a look has seen.
-    fn settle(
-        &mut self,
-        content: String,
-        sight: Sight,
-        changes: &mut Vec<Change>,
-        gone: &mut Vec<String>,
-        more: &mut BTreeSet<String>,
-    ) {
+    fn settle(&mut self, content: String, sight: Sight, batch: &mut Batch) {
         let Sight { outcome, seen, disowned, linked, refused } = sight;
         refused.into_iter().for_each(|refused| self.tell(refused));
         if linked {
             self.linked.insert(content.clone());
         }
+        if !matches!(outcome, Outcome::Empty) {
+            self.empty.remove(&content);
+        }
         match outcome {
             Outcome::Busy(path) => {
                 self.writing.entry(path).or_insert_with(Instant::now);
+            }
+            Outcome::Soon => {
+                self.soon.entry(content).or_insert_with(|| Instant::now() + load::REST);
             }
             Outcome::Empty => {
                 self.empty.entry(content).or_insert_with(|| Instant::now() + EMPTY);
             }
             Outcome::Keep => {
-                if let Some(known) = self.known.get_mut(&content) {
-                    known.seen = seen;
-                    known.disowned = disowned;
+                if let Some(known) = self.catalog.known_mut(&content) {
+                    *known = Known { entry: known.entry.take(), seen, disowned };
                 }
-                self.vanishing.came_back(&content);
+                self.catalog.came_back(&content);
             }
-            Outcome::Publish(entry) => {
-                self.vanishing.came_back(&content);
-                self.put(content, Known { entry: Some(entry), seen, disowned }, changes, more);
+            Outcome::Publish(entry, modified) => {
+                self.catalog.came_back(&content);
+                batch.fresh.push(Fresh { content, entry: *entry, modified, seen, disowned });
             }
-            Outcome::Gone => match self.known.get_mut(&content) {
-                Some(known) if known.entry.is_some() => {
+            Outcome::Gone => {
+                if let Some(known) = self.catalog.known_mut(&content) {
                     known.disowned = disowned;
-                    gone.push(content);
+                    if known.entry.is_some() {
+                        batch.gone.push(content);
+                    }
                 }
-                Some(known) => known.disowned = disowned,
-                None => {}
-            },
-        }
-    }
-
-    fn put(&mut self, content: String, known: Known, changes: &mut Vec<Change>, more: &mut BTreeSet<String>) {
-        let Some(entry) = known.entry.clone() else {
-            return;
-        };
-        self.stats.published.add(1);
-        self.stats.content_bytes.add(entry.identity_len() as u64);
-        self.stats.held_bytes.add(entry.held_bytes() as u64);
-        changes.push(Change::Put(key(&content), entry));
-        self.deleted.remove(&content);
-        match self.known.insert(content.clone(), known).and_then(|known| known.entry) {
-            Some(old) => self.uncount(&old),
-            None => {
-                self.published += 1;
-                sidecars(&content, more);
             }
         }
     }
 
-    /// Removes contents whose files are gone, unless so many are that it looks like an accident.
-    fn vanish(&mut self, gone: Vec<String>, mode: Mode, changes: &mut Vec<Change>, more: &mut BTreeSet<String>) {
+    /// Removes contents whose files are gone, if it is they that are gone and not their directory.
+    fn remove(&mut self, gone: Vec<String>, mode: &Mode, neighbours: &mut Neighbours) {
         if gone.is_empty() {
             return;
         }
@@ -408,82 +383,63 @@ impl Feed {
             self.lose(&error);
             return;
         }
-        let now = Instant::now();
-        let fate = if mode.certain { Fate::Remove(gone) } else { self.vanishing.judge(gone, self.published, now) };
-        let remove = match fate {
-            Fate::Remove(contents) => contents,
-            Fate::Hold { held, restore } => {
-                tracing::warn!(
-                    "{held} files have vanished from {} within a second, more than half: their last content is kept for \
-                     {} s in case they come back",
-                    self.directory.display(),
-                    vanish::HOLD.as_secs()
-                );
-                for (content, entry) in restore {
-                    self.put(content, Known { entry: Some(entry), ..Known::default() }, changes, more);
-                }
-                return;
-            }
-        };
-        for content in remove {
-            let disowned = self.known.remove(&content).and_then(|known| {
-                let entry = known.entry?;
-                self.uncount(&entry);
-                self.published -= 1;
-                self.stats.removed.add(1);
-                changes.push(Change::Remove(key(&content)));
-                sidecars(&content, more);
-                let previous = Previous { stamp: entry.stamp(), hash: entry.hash() };
-                self.deleted.insert(content.clone(), (previous, now));
-                self.vanishing.removed(content.clone(), entry, now);
-                known.disowned
-            });
-            self.linked.remove(&content);
-            if disowned.is_some() {
-                self.known.insert(content, Known { disowned, ..Known::default() });
-            }
+        for content in &gone {
+            self.linked.remove(content);
         }
-    }
-
-    fn uncount(&self, entry: &Entry) {
-        self.stats.content_bytes.sub(entry.identity_len() as u64);
-        self.stats.held_bytes.sub(entry.held_bytes() as u64);
+        if let Some(held) = self.catalog.remove(gone, mode.certain, neighbours) {
+            tracing::warn!(
+                "{held} files have vanished from {} within a second, more than half: their last content is kept for \
+                 {} s in case they come back",
+                self.directory.display(),
+                vanish::HOLD.as_secs()
+            );
+        }
     }
 
     fn next_wake(&self) -> Instant {
         let still = self.writing.values().map(|since| *since + STILL);
         let empty = self.empty.values().copied().chain(self.revisit.iter().map(|(at, _)| *at));
-        let timers = [self.next_root, self.next_scan].into_iter().chain(self.vanishing.next());
-        timers.chain(still).chain(empty).min().unwrap_or(self.next_scan)
+        let soon = self.soon.values().copied().chain(self.unsure.then_some(self.next_watch));
+        let timers = [self.next_root, self.next_scan].into_iter().chain(self.catalog.next_expiry());
+        timers.chain(still).chain(empty).chain(soon).min().unwrap_or(self.next_scan)
     }
 
     /// Does what is due.
     fn keep_time(&mut self) {
         let now = Instant::now();
-        let still: Vec<PathBuf> =
+        let still: HashSet<PathBuf> =
             self.writing.extract_if(|_, since| now.duration_since(*since) >= STILL).map(|(path, _)| path).collect();
         if !still.is_empty() {
             let mut contents = BTreeSet::new();
             still.iter().for_each(|path| affected(path, &mut contents));
-            self.look_at(contents, Mode { force: true, patient: true, ..Mode::default() });
+            self.look_at(contents, &Mode { force: true, still, ..Mode::default() });
         }
-        let empty: BTreeSet<String> =
-            self.empty.extract_if(|_, until| *until <= now).map(|(content, _)| content).collect();
+        let due = |(content, _)| content;
+        let empty: BTreeSet<String> = self.empty.extract_if(|_, at| *at <= now).map(due).collect();
         if !empty.is_empty() {
-            self.look_at(empty, Mode { force: true, believe_empty: true, ..Mode::default() });
+            self.look_at(empty, &Mode { force: true, believe_empty: true, ..Mode::default() });
+        }
+        let soon: BTreeSet<String> = self.soon.extract_if(|_, at| *at <= now).map(due).collect();
+        if !soon.is_empty() {
+            self.look_at(soon, &Mode { force: true, ..Mode::default() });
         }
         let revisit: Vec<_> = self.revisit.extract_if(.., |(at, _)| *at <= now).collect();
         let contents: BTreeSet<String> = revisit.iter().flat_map(|(_, path)| self.scan_below(path)).collect();
         if !contents.is_empty() {
-            self.look_at(contents, Mode::default());
+            self.look_at(contents, &Mode::default());
         }
-        let expired = self.vanishing.expired(now);
+        let expired = self.catalog.expired(now);
         if !expired.is_empty() {
-            self.look_at(expired, Mode { force: true, certain: true, ..Mode::default() });
+            self.look_at(expired, &Mode { force: true, certain: true, ..Mode::default() });
         }
         if self.next_root <= now {
             self.next_root = now + ROOT;
             self.check_root();
+        }
+        if self.unsure && self.next_watch <= now {
+            self.unsure = false;
+            self.watch();
+            self.rescan(true);
         }
         if self.next_scan <= now {
             self.rescan(true);
@@ -509,6 +465,7 @@ impl Feed {
     /// Watches the root as it is now, in place of what was watched before.
     fn watch(&mut self) {
         self.watch = None;
+        self.next_watch = Instant::now() + REWATCH;
         let identity = identity(&self.root);
         match Watch::new(&self.root, self.hint.clone()) {
             Ok(watch) => self.watch = identity.map(|identity| (watch, identity)),
@@ -552,18 +509,23 @@ impl Feed {
 }
 
 /// How a number of contents is looked at; see [`Look`].
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Mode {
     force: bool,
-    patient: bool,
+    still: HashSet<PathBuf>,
     believe_empty: bool,
     /// What is gone has been gone for long.
     certain: bool,
+    /// It is the first load.
+    load: bool,
 }
 
-/// The key under which a content is served.
-fn key(content: &str) -> Arc<[u8]> {
-    [b"/", content.as_bytes()].concat().into()
+/// What has come of looking, before it is done.
+#[derive(Default)]
+struct Batch {
+    fresh: Vec<Fresh>,
+    gone: Vec<String>,
+    neighbours: Neighbours,
 }
 
 /// The contents that the file at `path` may be part of.
@@ -576,11 +538,6 @@ fn affected(path: &Path, contents: &mut BTreeSet<String>) {
     if role != Role::Mz {
         contents.insert(path.to_owned());
     }
-}
-
-/// The names that are hidden beside a content.
-fn sidecars(content: &str, names: &mut BTreeSet<String>) {
-    names.extend([Role::Gz, Role::Br, Role::Zst].map(|role| format!("{content}{}", role.suffix())));
 }
 
 /// What tells a directory from another that has taken its place.

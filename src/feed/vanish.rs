@@ -64,6 +64,7 @@ impl Vanishing {
     /// There is a file for it again.
     pub fn came_back(&mut self, content: &str) {
         self.held.remove(content);
+        self.recent.retain(|(_, gone, _)| gone != content);
     }
 
     /// Contents that have been held for long enough.
@@ -124,6 +125,12 @@ mod tests {
             Fate::Hold { held, restore } => assert_eq!((held, restore.len()), (3, 2)),
             Fate::Remove(_) => panic!("three of four in half a second"),
         }
+        let mut replaced = Vanishing::default();
+        assert!(removes(&mut replaced, &["a"], 4, start));
+        replaced.came_back("a");
+        assert!(removes(&mut replaced, &["b"], 4, start));
+        replaced.came_back("b");
+        assert!(removes(&mut replaced, &["c"], 4, start), "what was made again has not vanished");
         let mut slow = Vanishing::default();
         assert!(removes(&mut slow, &["a"], 4, start));
         assert!(removes(&mut slow, &["b"], 3, start));

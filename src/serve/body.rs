@@ -122,12 +122,6 @@ impl Chunks {
     }
 
     fn next(&mut self, byte: u8) -> Outcome {
-        if matches!(self.step, Step::SizeEnd { .. } | Step::Extension { .. } | Step::TrailerName | Step::TrailerValue) {
-            self.extras += 1;
-            if self.extras > MAX_CHUNK_EXTRAS {
-                return Outcome::Malformed;
-            }
-        }
         let next = match (self.step, byte) {
             (Step::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < MAX_CHUNK_DIGITS => {
                 let digit = (byte as char).to_digit(16).unwrap_or(0);
@@ -158,6 +152,16 @@ impl Chunks {
             (Step::LastLf, b'\n') => return Outcome::Done,
             _ => return Outcome::Malformed,
         };
+        let is_extra = matches!(
+            next,
+            Step::SizeEnd { .. } | Step::Extension { .. } | Step::TrailerName | Step::TrailerValue | Step::TrailerLf
+        );
+        if is_extra || matches!(self.step, Step::TrailerLf) {
+            self.extras += 1;
+            if self.extras > MAX_CHUNK_EXTRAS {
+                return Outcome::Malformed;
+            }
+        }
         Outcome::Next(next)
     }
 }

@@ -34,9 +34,14 @@ impl<'b> Target<'b> {
         Ok(Self { authority, path: if path.is_empty() { b"/" } else { path }, query })
     }
 
-    /// The first value of `maxage`, as it was sent.
+    /// The value of the first `maxage`, as it was sent; empty where there is but the name.
     pub fn max_age(&self) -> Option<&'b [u8]> {
-        self.query?.split(|byte| *byte == b'&').find_map(|parameter| parameter.strip_prefix(b"maxage="))
+        let value = |parameter: &'b [u8]| match parameter.strip_prefix(b"maxage")? {
+            [] => Some(&[][..]),
+            [b'=', value @ ..] => Some(value),
+            _ => None,
+        };
+        self.query?.split(|byte| *byte == b'&').find_map(value)
     }
 }
 
@@ -210,6 +215,7 @@ mod tests {
         let max_age = |target: &'static str| Target::parse(target.as_bytes()).ok().and_then(|target| target.max_age());
         assert_eq!(max_age("/a?maxage=5"), Some(&b"5"[..]));
         assert_eq!(max_age("/a?x=1&maxage=x&maxage=5"), Some(&b"x"[..]));
-        assert_eq!(max_age("/a?xmaxage=5&Maxage=5&maxage"), None);
+        assert_eq!(max_age("/a?maxage&maxage=5"), Some(&b""[..]));
+        assert_eq!(max_age("/a?xmaxage=5&Maxage=5&maxages=5"), None);
     }
 }

@@ -42,7 +42,7 @@ impl Coding {
 }
 
 /// The bytes of a version.
-#[derive(Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Bodies {
     /// The content.
     pub identity: Box<[u8]>,
@@ -65,6 +65,7 @@ impl Bodies {
 pub type Etag = [u8; 11];
 
 /// One version of one path.
+#[derive(Clone)]
 pub struct Entry {
     content_type: Box<str>,
     stamp: u64,
@@ -154,6 +155,11 @@ impl Entry {
         };
         entry.make_fields();
         entry
+    }
+
+    /// The same version under another stamp.
+    pub fn stamped(self, stamp: u64) -> Self {
+        Self { stamp, last_modified: http_date(stamp), ..self }
     }
 
     fn make_fields(&mut self) {
@@ -253,9 +259,9 @@ impl Entry {
         self.bodies.deflate.as_deref()
     }
 
-    /// `other` would be answered with the same bytes and the same validators.
+    /// `other` would be answered with the same bytes.
     pub fn is_same(&self, other: &Entry) -> bool {
-        self.bodies == other.bodies && self.content_type == other.content_type && self.stamp == other.stamp
+        self.bodies == other.bodies && self.content_type == other.content_type
     }
 
     /// Bytes of all bodies.

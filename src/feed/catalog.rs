@@ -1,0 +1,220 @@
+//! What is known of every content, and what of it is published.
+//!
+//! It is the only writer of the store. It opens no file and waits for nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    build::{Previous, stamp},
+    look::{Fresh, Known},
+    names::Role,
+    vanish::{Fate, Vanishing},
+};
+use crate::{
+    clock::unix_now,
+    stats::FeedStats,
+    store::{Change, Entry, Store},
+};
+
+/// A version that was deleted is remembered for this long, so that its successor's stamp is later.
+const MEMORY: Duration = Duration::from_secs(3600);
+
+/// The contents of a data directory.
+pub struct Catalog {
+    store: Arc<Store>,
+    stats: Arc<FeedStats>,
+    /// By path relative to the root, without the ending of a `.mz`.
+    known: BTreeMap<String, Known>,
+    published: usize,
+    /// Versions that were deleted, and when.
+    deleted: HashMap<String, (Previous, Instant)>,
+    vanishing: Vanishing,
+}
+
+/// Contents that came or went hide or uncover the sidecars beside them: names to look at next.
+pub type Neighbours = BTreeSet<String>;
+
+impl Catalog {
+    /// An empty catalog over `store`.
+    pub fn new(store: Arc<Store>, stats: Arc<FeedStats>) -> Self {
+        let (known, deleted) = (BTreeMap::new(), HashMap::new());
+        Self { store, stats, known, published: 0, deleted, vanishing: Vanishing::default() }
+    }
+
+    /// What is known of a content.
+    pub fn known(&self, content: &str) -> Option<&Known> {
+        self.known.get(content)
+    }
+
+    /// As [`Catalog::known`], to note how its files were seen.
+    pub fn known_mut(&mut self, content: &str) -> Option<&mut Known> {
+        self.known.get_mut(content)
+    }
+
+    /// All contents that anything is known of.
+    pub fn contents(&self) -> impl Iterator<Item = &String> {
+        self.known.keys()
+    }
+
+    /// What is known below a directory.
+    pub fn below(&self, directory: &str) -> impl Iterator<Item = &String> {
+        let prefix = format!("{directory}/");
+        let behind = self.known.range(prefix.clone()..);
+        behind.map(|(content, _)| content).take_while(move |content| content.starts_with(&prefix))
+    }
+
+    /// There are files for a content again, or still.
+    pub fn came_back(&mut self, content: &str) {
+        self.vanishing.came_back(content);
+    }
+
+    /// Publishes new versions, all at once.
+    pub fn publish(&mut self, fresh: Vec<Fresh>, neighbours: &mut Neighbours) {
+        if fresh.is_empty() {
+            return;
+        }
+        let now = unix_now();
+        let mut close = Vec::new();
+        let changes: Vec<Change> = fresh
+            .into_iter()
+            .map(|fresh| {
+                let previous = self.previous(&fresh.content);
+                let stamp = match &previous {
+                    Some(previous) if previous.hash == fresh.entry.hash() => previous.stamp,
+                    _ => stamp(fresh.modified, now, previous.as_ref().map(|previous| previous.stamp)),
+                };
+                let differs = previous.as_ref().is_some_and(|previous| previous.hash != fresh.entry.hash());
+                if differs && previous.is_some_and(|previous| previous.stamp == stamp) {
+                    close.push(fresh.content.clone());
+                }
+                let entry = Arc::new(fresh.entry.stamped(stamp));
+                let change = Change::Put(key(&fresh.content), entry.clone());
+                let known = Known { entry: Some(entry), seen: fresh.seen, disowned: fresh.disowned };
+                self.note(fresh.content, known, neighbours);
+                change
+            })
+            .collect();
+        self.store.apply(changes);
+        self.separate(close, now);
+        self.stats.newest.set(now);
+        self.stats.entries.set(self.published as u64);
+    }
+
+    /// Two versions may share a stamp only within its second, while it is not sent. Where that second ended before the
+    /// later version was visible, the earlier may have been sent under it: the later one gets a stamp of its own.
+    fn separate(&mut self, close: Vec<String>, before: u64) {
+        let now = unix_now();
+        if now == before {
+            return;
+        }
+        for content in close {
+            if let Some(known) = self.known.get_mut(&content)
+                && let Some(entry) = &mut known.entry
+            {
+                *entry = Arc::new(Entry::clone(entry).stamped(now));
+                self.store.apply([Change::Put(key(&content), entry.clone())]);
+            }
+        }
+    }
+
+    /// The version whose stamp a new one must not repeat.
+    fn previous(&self, content: &str) -> Option<Previous> {
+        let alive = self.known.get(content).and_then(|known| known.entry.as_ref());
+        let alive = alive.map(|entry| Previous { stamp: entry.stamp(), hash: entry.hash() });
+        alive.or_else(|| self.deleted.get(content).map(|(previous, _)| *previous))
+    }
+
+    fn note(&mut self, content: String, known: Known, neighbours: &mut Neighbours) {
+        let Some(entry) = &known.entry else { return };
+        self.stats.published.add(1);
+        self.stats.content_bytes.add(entry.identity_len() as u64);
+        self.stats.held_bytes.add(entry.held_bytes() as u64);
+        self.deleted.remove(&content);
+        match self.known.insert(content.clone(), known).and_then(|known| known.entry) {
+            Some(old) => self.uncount(&old),
+            None => {
+                self.published += 1;
+                sidecars(&content, neighbours);
+            }
+        }
+    }
+
+    /// Removes contents whose files are gone, unless so many are that it looks like an accident: then it says how many it
+    /// keeps. `certain`: they have been gone for long.
+    pub fn remove(&mut self, gone: Vec<String>, certain: bool, neighbours: &mut Neighbours) -> Option<usize> {
+        let now = Instant::now();
+        let fate = if certain { Fate::Remove(gone) } else { self.vanishing.judge(gone, self.published, now) };
+        let (changes, held): (Vec<_>, _) = match fate {
+            Fate::Remove(gone) => {
+                let changes = gone.into_iter().filter_map(|content| self.forget(content, certain, now, neighbours));
+                (changes.collect(), None)
+            }
+            Fate::Hold { held, restore } => {
+                let mut changes = Vec::new();
+                for (content, entry) in restore {
+                    changes.push(Change::Put(key(&content), entry.clone()));
+                    let disowned = self.known.get(&content).and_then(|known| known.disowned);
+                    self.note(content, Known { entry: Some(entry), disowned, ..Known::default() }, neighbours);
+                }
+                (changes, Some(held))
+            }
+        };
+        self.store.apply(changes);
+        self.stats.entries.set(self.published as u64);
+        held
+    }
+
+    fn forget(&mut self, content: String, certain: bool, now: Instant, neighbours: &mut Neighbours) -> Option<Change> {
+        let known = self.known.remove(&content)?;
+        if let Some(disowned) = known.disowned {
+            let known = Known { disowned: Some(disowned), ..Known::default() };
+            self.known.insert(content.clone(), known);
+        }
+        let entry = known.entry?;
+        self.uncount(&entry);
+        self.published -= 1;
+        self.stats.removed.add(1);
+        sidecars(&content, neighbours);
+        let previous = Previous { stamp: entry.stamp(), hash: entry.hash() };
+        self.deleted.insert(content.clone(), (previous, now));
+        let change = Change::Remove(key(&content));
+        if !certain {
+            self.vanishing.removed(content, entry, now);
+        }
+        Some(change)
+    }
+
+    /// Contents that have been kept for long enough although their files are gone.
+    pub fn expired(&mut self, now: Instant) -> BTreeSet<String> {
+        self.vanishing.expired(now)
+    }
+
+    /// When the next of them has.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.vanishing.next()
+    }
+
+    /// Forgets deleted versions that no client can have in use any more.
+    pub fn forget_deleted(&mut self, now: Instant) {
+        self.deleted.retain(|_, (_, since)| now.duration_since(*since) < MEMORY);
+    }
+
+    fn uncount(&self, entry: &Entry) {
+        self.stats.content_bytes.sub(entry.identity_len() as u64);
+        self.stats.held_bytes.sub(entry.held_bytes() as u64);
+    }
+}
+
+/// The key under which a content is served.
+fn key(content: &str) -> Arc<[u8]> {
+    [b"/", content.as_bytes()].concat().into()
+}
+
+/// The names that are hidden beside a content.
+fn sidecars(content: &str, names: &mut Neighbours) {
+    names.extend([Role::Gz, Role::Br, Role::Zst].map(|role| format!("{content}{}", role.suffix())));
+}
