@@ -6,6 +6,10 @@
 //! - `wire1` … `wire10`: the wire contract, one module a section, named by its number. Section 7 has
 //!   four: how connections live, what is refused, what is timed, and how packets may be cut.
 //!
+//! - [`start`], [`stop`]: what is refused and how, what is said, signals, restarts.
+//! - [`exchange`]: the connection without a network, every cut.
+//! - [`clients`]: foreign eyes. `tools/test` installs what they need.
+//!
 //! `CLOUDIA_TEST_IO=auto|uring|epoll` runs everything on that driver, `CLOUDIA_TEST_SEED=N` repeats what
 //! a seed did.
 
@@ -18,6 +22,8 @@ mod conn;
 mod exchange;
 mod feed;
 mod harness;
+mod start;
+mod stop;
 mod tidy;
 
 mod wire10_admin;
