@@ -8,7 +8,7 @@
 //!
 //! - [`start`], [`stop`]: what is refused and how, what is said, signals, restarts.
 //! - [`exchange`]: the connection without a network, every cut.
-//! - [`clients`]: foreign eyes. `tools/test` installs what they need.
+//! - [`clients`], [`strace`]: foreign eyes. `tools/test` installs what they need.
 //!
 //! `CLOUDIA_TEST_IO=auto|uring|epoll` runs everything on that driver, `CLOUDIA_TEST_SEED=N` repeats what
 //! a seed did.
@@ -24,6 +24,7 @@ mod feed;
 mod harness;
 mod start;
 mod stop;
+mod strace;
 mod tidy;
 
 mod wire10_admin;
