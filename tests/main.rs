@@ -8,7 +8,7 @@
 //!
 //! - [`start`], [`stop`]: what is refused and how, what is said, signals, restarts.
 //! - [`exchange`]: the connection without a network, every cut.
-//! - [`clients`], [`strace`]: foreign eyes. `tools/test` installs what they need.
+//! - [`browser`], [`clients`], [`strace`]: foreign eyes. `tools/test` installs what they need.
 //!
 //! `CLOUDIA_TEST_IO=auto|uring|epoll` runs everything on that driver, `CLOUDIA_TEST_SEED=N` repeats what
 //! a seed did.
@@ -16,6 +16,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
 
 mod alloc;
+mod browser;
 mod cases;
 mod clients;
 mod conn;
