@@ -8,7 +8,7 @@
 //!
 //! - [`start`], [`stop`]: what is refused and how, what is said, signals, restarts.
 //! - [`exchange`]: the connection without a network, every cut.
-//! - [`browser`], [`clients`], [`strace`]: foreign eyes. `tools/test` installs what they need.
+//! - [`browser`], [`clients`], [`metrics`], [`strace`]: foreign eyes. `tools/test` installs what they need.
 //!
 //! `CLOUDIA_TEST_IO=auto|uring|epoll` runs everything on that driver, `CLOUDIA_TEST_SEED=N` repeats what
 //! a seed did.
@@ -23,6 +23,7 @@ mod conn;
 mod exchange;
 mod feed;
 mod harness;
+mod metrics;
 mod start;
 mod stop;
 mod strace;
