@@ -7,7 +7,7 @@
 //!   four: how connections live, what is refused, what is timed, and how packets may be cut.
 //!
 //! - [`start`], [`stop`]: what is refused and how, what is said, signals, restarts.
-//! - [`exchange`]: the connection without a network, every cut.
+//! - [`deadlines`], [`exchange`]: the connection without a network, every deadline and every cut.
 //! - [`browser`], [`clients`], [`metrics`], [`strace`]: foreign eyes. `tools/test` installs what they need.
 //!
 //! `CLOUDIA_TEST_IO=auto|uring|epoll` runs everything on that driver, `CLOUDIA_TEST_SEED=N` repeats what
@@ -20,6 +20,7 @@ mod browser;
 mod cases;
 mod clients;
 mod conn;
+mod deadlines;
 mod exchange;
 mod feed;
 mod harness;
