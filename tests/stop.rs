@@ -34,8 +34,9 @@ fn big_site() -> Site {
     site
 }
 
+/// On an address that nobody else is given, so that it is refused for good once the server no longer listens.
 fn patient(site: &Site) -> Server {
-    Server::builder(site).flag("--grace", LONG_GRACE).start()
+    Server::builder(site).listen(own_address()).flag("--grace", LONG_GRACE).start()
 }
 
 /// Connects, and asks for what the sockets do not take.
@@ -280,10 +281,10 @@ fn socket(site: &Site) -> (PathBuf, String) {
 fn it_listens_in_several_places() {
     let site = Site::new();
     let (path, flag) = socket(&site);
-    let [second, third] = [own_address(), own_address()];
-    let launch = Server::builder(&site).flag("--listen", second).flag("--listen", third).flag("--listen", &flag);
-    let mut server = launch.start();
-    for addr in [server.addr, second, third] {
+    let [first, second, third] = [own_address(), own_address(), own_address()];
+    let launch = Server::builder(&site).listen(first).flag("--listen", second).flag("--listen", third);
+    let mut server = launch.flag("--listen", &flag).start();
+    for addr in [first, second, third] {
         Conn::to(addr).assert_open();
         assert!(server.stdout().contains(&format!("listen   http://{addr}/\n")), "{}", server.stdout());
     }
@@ -291,11 +292,28 @@ fn it_listens_in_several_places() {
         assert_serves(&path);
     }
     assert_eq!(server.stop().code(), Some(0));
-    for addr in [server.addr, second, third] {
+    for addr in [first, second, third] {
         assert!(TcpStream::connect(addr).is_err(), "{addr}");
     }
     assert!(get_by(&path).is_err());
     assert!(!path.exists(), "the socket's name is left");
+}
+
+/// The first worker that stops shuts the socket for all: the others must still hear that they are to stop.
+#[test]
+fn workers_that_share_a_socket_all_stop() {
+    let site = Site::new();
+    let (path, flag) = socket(&site);
+    for _ in 0..10 {
+        let launch = Server::builder(&site).listen(own_address()).flag("--listen", &flag).workers(4);
+        let mut server = launch.flag("--grace", LONG_GRACE).start();
+        assert_serves(&path);
+        let mut idle: Vec<Conn> = (0..8).map(|_| server.connect()).collect();
+        idle.iter_mut().for_each(Conn::assert_open);
+        server.signal("TERM");
+        idle.iter_mut().for_each(Conn::assert_closed);
+        assert_eq!(server.wait().code(), Some(0));
+    }
 }
 
 /// The first server listens on TCP as well, for that is how the harness knows it.
@@ -333,7 +351,8 @@ fn a_socket_of_a_living_server_is_not() {
 fn a_socket_is_not_taken_from_the_next_server() {
     let site = big_site();
     let (path, flag) = socket(&site);
-    let mut old = Server::builder(&site).flag("--listen", &flag).flag("--grace", LONG_GRACE).start();
+    let old = Server::builder(&site).listen(own_address()).flag("--listen", &flag);
+    let mut old = old.flag("--grace", LONG_GRACE).start();
     let mut slow = ask_for_much(old.addr);
     old.signal("TERM");
     wait_until_refused(old.addr);
