@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -50,6 +50,14 @@ pub(crate) fn at(secs: u64) -> SystemTime {
 /// The time now in whole seconds since 1970.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// A loopback address of this test run's own, and a port on it that is given out once: for a server whose
+/// address must be known before it starts, or must be free again after it.
+pub(crate) fn own_address() -> SocketAddr {
+    static PORT: AtomicU16 = AtomicU16::new(20_000);
+    let [_, _, high, low] = process::id().to_be_bytes();
+    SocketAddr::from(([127, 79, high, low], PORT.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// A data directory of its own, gone with the value, with room beside it for what must stay outside.
@@ -153,9 +161,45 @@ pub(crate) struct Launch {
     admin: String,
     workers: u32,
     flags: Vec<String>,
+    bare: bool,
+    env: Vec<(String, String)>,
+    under: Vec<String>,
+}
+
+/// How a program ended, and all that it said.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// None: a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Launch {
+    /// Leaves out all flags but those that [`Launch::flag`] and [`Launch::args`] add.
+    pub(crate) fn bare(mut self) -> Launch {
+        self.bare = true;
+        self
+    }
+
+    /// Adds arguments as they are.
+    pub(crate) fn args(mut self, args: &[&str]) -> Launch {
+        self.flags.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub(crate) fn env(mut self, name: &str, value: impl ToString) -> Launch {
+        self.env.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Starts it by way of another program.
+    pub(crate) fn under(mut self, wrapper: &[&str]) -> Launch {
+        self.under = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     /// Adds a flag with its value.
     pub(crate) fn flag(mut self, name: &str, value: impl ToString) -> Launch {
         self.flags.extend([name.to_owned(), value.to_string()]);
@@ -187,6 +231,11 @@ impl Launch {
     /// # Panics
     /// When it ends or is silent for [`PATIENCE`] before that.
     pub(crate) fn start(self) -> Server {
+        self.try_start().unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The same, or why there is no server.
+    pub(crate) fn try_start(self) -> Result<Server, String> {
         let mut child = spawn(self.command()).expect("the server starts");
         let (ready_sent, ready) = mpsc::channel();
         let out = drain_stdout(child.stdout.take().unwrap(), ready_sent);
@@ -196,40 +245,64 @@ impl Launch {
             Err(why) => {
                 child.kill().ok();
                 child.wait().ok();
-                panic!("not ready ({why}): {}", err.lock().unwrap());
+                return Err(format!("not ready ({why}): {}", err.lock().unwrap()));
             }
         };
         let find = |key| urls.iter().find(|(k, _)| k == key).map(|(_, addr)| *addr);
-        Server {
+        Ok(Server {
             addr: find("listen").expect("a line that says where it listens"),
             admin: find("admin"),
             child,
             out,
             err,
-        }
+        })
+    }
+
+    /// Starts it and waits for its end.
+    ///
+    /// # Panics
+    /// When it has not ended after [`PATIENCE`].
+    pub(crate) fn end(self) -> Ended {
+        let mut child = spawn(self.command()).expect("the program starts");
+        let said = [read_all(child.stdout.take().unwrap()), read_all(child.stderr.take().unwrap())];
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            match child.try_wait().unwrap() {
+                None if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
+                None => {
+                    child.kill().ok();
+                    child.wait().ok();
+                    break None;
+                }
+                ended => break ended,
+            }
+        };
+        let [stdout, stderr] = said.map(|said| said.join().unwrap());
+        assert!(status.is_some(), "it does not end: {stdout}{stderr}");
+        Ended { code: status.and_then(|status| status.code()), stdout, stderr }
     }
 
     fn command(&self) -> Command {
-        let program = env!("CARGO_BIN_EXE_cloudia");
-        let mut command = if setpriv() {
-            let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "KILL", program]);
-            command
-        } else {
-            Command::new(program)
-        };
+        let tie = if setpriv() { &["setpriv", "--pdeathsig", "KILL"][..] } else { &[] };
+        let under = self.under.iter().map(String::as_str);
+        let mut words = tie.iter().copied().chain(under).chain([env!("CARGO_BIN_EXE_cloudia")]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
         for (name, _) in env::vars_os() {
             if name.to_string_lossy().starts_with("CLOUDIA_") {
                 command.env_remove(name);
             }
         }
-        command.arg("serve").arg("--data").arg(&self.data);
-        command.args(["--listen", &self.listen, "--admin", &self.admin]);
-        command.args(["--workers", &self.workers.to_string()]);
-        if let Ok(io) = env::var("CLOUDIA_TEST_IO") {
-            command.args(["--io", &io]);
+        if !self.bare {
+            command.arg("serve").arg("--data").arg(&self.data);
+            command.args(["--listen", &self.listen, "--admin", &self.admin]);
+            command.args(["--workers", &self.workers.to_string()]);
+            if let Ok(io) = env::var("CLOUDIA_TEST_IO") {
+                command.args(["--io", &io]);
+            }
         }
         command.args(&self.flags).current_dir(&self.cwd);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -249,6 +322,9 @@ impl Server {
             admin: "127.0.0.1:0".to_owned(),
             workers: 2,
             flags: Vec::new(),
+            bare: false,
+            env: Vec::new(),
+            under: Vec::new(),
         }
     }
 
@@ -270,8 +346,12 @@ impl Server {
         conn.recv()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
+        let pid = self.pid().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status();
         assert!(sent.is_ok_and(|status| status.success()));
     }
@@ -280,6 +360,12 @@ impl Server {
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.signal("TERM");
         self.wait()
+    }
+
+    /// Ends the server without a warning, and returns the moment it has ended.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Waits for the server to end by itself.
@@ -349,6 +435,14 @@ fn drain_stderr(mut stderr: ChildStderr) -> Tap {
         }
     });
     tap
+}
+
+fn read_all(mut stream: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).ok();
+        String::from_utf8_lossy(&said).into_owned()
+    })
 }
 
 /// Whether util-linux is here to tie a child's life to ours.

@@ -6,19 +6,29 @@
 //! - `wire1` … `wire10`: the wire contract, one module a section, named by its number. Section 7 has
 //!   four: how connections live, what is refused, what is timed, and how packets may be cut.
 //!
+//! - [`start`], [`stop`]: what is refused and how, what is said, signals, restarts.
+//! - [`deadlines`], [`exchange`]: the connection without a network, every deadline and every cut.
+//! - [`browser`], [`clients`], [`metrics`], [`strace`]: foreign eyes. `tools/test` installs what they need.
+//!
 //! `CLOUDIA_TEST_IO=auto|uring|epoll` runs everything on that driver, `CLOUDIA_TEST_SEED=N` repeats what
 //! a seed did.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
 
 mod alloc;
+mod browser;
 mod cases;
 mod clients;
 mod conn;
+mod deadlines;
 mod exchange;
 mod feed;
 mod feed_edges;
 mod harness;
+mod metrics;
+mod start;
+mod stop;
+mod strace;
 mod tidy;
 
 mod wire10_admin;
