@@ -5,9 +5,10 @@
 //! - [`cases`]: tables of `(name, request, what the answer must be)`.
 //! - `wire1` … `wire10`: the wire contract, one module a section, named by its number. Section 7 has
 //!   four: how connections live, what is refused, what is timed, and how packets may be cut.
+//! - [`model`]: the server again, slow and obvious, from the contract alone; [`fuzz`] holds the two together.
 //!
 //! `CLOUDIA_TEST_IO=auto|uring|epoll` runs everything on that driver, `CLOUDIA_TEST_SEED=N` repeats what
-//! a seed did.
+//! a seed did, `CLOUDIA_TEST_ROUNDS=N` is for how long [`fuzz`] goes on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
 
@@ -17,7 +18,9 @@ mod clients;
 mod conn;
 mod exchange;
 mod feed;
+mod fuzz;
 mod harness;
+mod model;
 mod tidy;
 
 mod wire10_admin;
