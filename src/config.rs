@@ -200,10 +200,10 @@ impl Task {
     pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Self, ConfigError> {
         let cli = Cli::try_parse_from(arguments).map_err(ConfigError::Usage)?;
         match cli.command {
-            Some(Command::Check { config }) => match file(&config).and_then(ServeArgs::check) {
-                Ok(_) => Ok(Task::Good(config)),
-                Err(error) => Err(ConfigError::Checked(error)),
-            },
+            Some(Command::Check { config }) => {
+                let checked = file(&config).and_then(|args| args.check().map_err(|error| of_file(&config, &error)));
+                checked.map(|_| Task::Good(config)).map_err(ConfigError::Checked)
+            }
             Some(Command::Serve(args)) => args.into_task(),
             None => cli.serve.into_task(),
         }
@@ -216,8 +216,12 @@ impl ServeArgs {
             Some(path) => file(path).map_err(ConfigError::Value)?,
             None => ServeArgs::default(),
         };
-        let config = self.over(below).check().map_err(ConfigError::Value)?;
-        Ok(Task::Serve(Box::new(config)))
+        let (path, alone) = (self.config.clone(), below.clone().check());
+        let config = self.over(below).check().map_err(|error| match (path, alone) {
+            (Some(path), Err(same)) if same == error => ConfigError::Value(of_file(&path, &error)),
+            _ => ConfigError::Value(error),
+        });
+        config.map(|config| Task::Serve(Box::new(config)))
     }
 
     fn over(self, below: ServeArgs) -> ServeArgs {
@@ -288,9 +292,14 @@ const KEYS: [&str; 11] = [
 ];
 
 fn file(path: &Path) -> Result<ServeArgs, String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("the configuration {} cannot be read: {error}", path.display()))?;
-    parse_file(&text).map_err(|error| format!("{}: {error}", path.display()))
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        format!("the configuration {} cannot be read: {error}; name another with --config", path.display())
+    })?;
+    parse_file(&text).map_err(|error| of_file(path, &error))
+}
+
+fn of_file(path: &Path, error: &str) -> String {
+    format!("{}: {error}", path.display())
 }
 
 fn parse_file(text: &str) -> Result<ServeArgs, String> {

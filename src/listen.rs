@@ -9,6 +9,7 @@ use std::{
     },
     path::{Path, PathBuf},
     str::FromStr,
+    time::{Duration, Instant},
 };
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
@@ -54,6 +55,14 @@ pub struct Bound {
     pub address: Address,
     /// As many as there are workers.
     pub listeners: Vec<OwnedFd>,
+    /// A Unix socket's name, while it is ours to remove.
+    name: Option<PathBuf>,
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        self.remove_name();
+    }
 }
 
 impl Bound {
@@ -67,23 +76,23 @@ impl Bound {
     pub fn new(address: &Address, workers: usize) -> io::Result<Self> {
         match address {
             Address::Tcp(address) => {
-                let first = tcp(address, false)?;
+                let first = patiently(|| tcp(address, false))?;
                 let address = SocketAddr::try_from(rustix::net::getsockname(&first)?)?;
                 sockopt::set_socket_reuseport(&first, true)?;
                 let mut listeners = vec![first];
                 for _ in 1..workers {
                     listeners.push(tcp(&address, true)?);
                 }
-                Ok(Self { address: Address::Tcp(address), listeners })
+                Ok(Self { address: Address::Tcp(address), listeners, name: None })
             }
             Address::Unix(path) => {
-                let first = unix(path)?;
+                let first = patiently(|| unix(path))?;
                 let mut listeners = Vec::with_capacity(workers);
                 for _ in 1..workers {
                     listeners.push(first.try_clone()?);
                 }
                 listeners.push(first);
-                Ok(Self { address: address.clone(), listeners })
+                Ok(Self { address: address.clone(), listeners, name: Some(path.clone()) })
             }
         }
     }
@@ -102,11 +111,25 @@ impl Bound {
         }
     }
 
-    /// Removes a Unix socket's name.
-    pub fn remove_name(&self) {
-        if let Address::Unix(path) = &self.address {
+    /// Removes a Unix socket's name, once: the next one of that name is another server's.
+    pub fn remove_name(&mut self) {
+        if let Some(path) = self.name.take() {
             // It may be gone already; nothing depends on it.
             let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Tries for a moment where the address is in use: what a killed server leaves to the kernel takes some milliseconds to
+/// clear away, the more so with io_uring.
+fn patiently(bind: impl Fn() -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
+    let end = Instant::now() + Duration::from_millis(250);
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            bound => return bound,
         }
     }
 }

@@ -151,9 +151,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     let _ = facts.print(&mut io::stdout().lock());
     warn_of_small_limits(limit, max_connections);
 
-    let result = wait_for_end(&event, &controls, &stage, Duration::from_secs(config.grace.into()));
-    bound.iter().for_each(Bound::remove_name);
-    result
+    wait_for_end(&event, &controls, &stage, &mut bound, Duration::from_secs(config.grace.into()))
 }
 
 /// Waits for a signal, then for the workers.
@@ -161,6 +159,7 @@ fn wait_for_end(
     event: &mpsc::Receiver<Event>,
     controls: &[Arc<Control>],
     stage: &StageCell,
+    bound: &mut [Bound],
     grace: Duration,
 ) -> Result<(), Error> {
     match event.recv() {
@@ -175,6 +174,8 @@ fn wait_for_end(
         }
     }
     stage.set(Stage::Draining);
+    // The next server may take the name as soon as nobody listens behind it.
+    bound.iter_mut().for_each(Bound::remove_name);
     controls.iter().for_each(|control| control.send(Order::Drain));
     let end = Instant::now() + grace;
     let mut running = controls.len();

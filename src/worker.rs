@@ -29,7 +29,7 @@ use rustix::{
 };
 
 use crate::{
-    limits::{ACCEPTS_PER_TURN, RING_ENTRIES, SEND_SLICES, SHED_LINGERING, TICKS_PER_SECOND},
+    limits::{ACCEPTS_PER_TURN, BACKLOG, RING_ENTRIES, SEND_SLICES, SHED_LINGERING, TICKS_PER_SECOND},
     listen::{self, Accept},
     serve::{Connection, Desk, Patience, Socket, Wait, output::Output},
     stats::WorkerStats,
@@ -208,6 +208,10 @@ struct Worker {
     stats: Arc<WorkerStats>,
     budget: Arc<Budget>,
     listeners: Vec<RawFd>,
+    /// See [`Worker::give_way`].
+    yields: bool,
+    giving_way: RefCell<Vec<Waker>>,
+    relay: Cell<Option<Waker>>,
     /// A descriptor to give up when there is none left to accept with.
     reserve: RefCell<Option<OwnedFd>>,
     shed: Cell<usize>,
@@ -231,7 +235,7 @@ struct Slot {
 }
 
 async fn serve(setup: Setup) -> io::Result<()> {
-    let Setup { listeners, store, stats, patience, budget, control, .. } = setup;
+    let Setup { io, listeners, store, stats, patience, budget, control, .. } = setup;
     let timer = tick_timer()?;
     let worker = Rc::new(Worker {
         desk: RefCell::new(Desk::new(store, stats.clone(), patience)),
@@ -239,6 +243,9 @@ async fn serve(setup: Setup) -> io::Result<()> {
         stats,
         budget,
         listeners: listeners.iter().map(AsRawFd::as_raw_fd).collect(),
+        yields: io == Io::Epoll,
+        giving_way: RefCell::default(),
+        relay: Cell::new(None),
         reserve: RefCell::new(reserve_descriptor()),
         shed: Cell::new(0),
         draining: Cell::new(false),
@@ -248,6 +255,9 @@ async fn serve(setup: Setup) -> io::Result<()> {
     });
     for listener in listeners {
         monoio::spawn(accept(worker.clone(), Ready::new(listener)?));
+    }
+    if worker.yields {
+        monoio::spawn(relay(worker.clone()));
     }
     monoio::spawn(tick(worker.clone(), Ready::new(timer)?));
     monoio::spawn(obey(worker.clone(), control.clone(), Ready::new(control.event.try_clone()?)?));
@@ -289,9 +299,10 @@ impl Ready {
 
 async fn accept(worker: Rc<Worker>, listener: Ready) {
     while listener.readable().await.is_ok() && !worker.draining.get() {
-        if worker.accept_some(listener.raw()).is_break() {
+        if worker.accept_some(listener.raw(), ACCEPTS_PER_TURN).is_break() {
             worker.next_tick().await;
         }
+        worker.give_way().await;
     }
 }
 
@@ -318,6 +329,21 @@ async fn obey(worker: Rc<Worker>, control: Arc<Control>, event: Ready) {
     }
 }
 
+/// Wakes those that gave way, behind everything that was ready before.
+async fn relay(worker: Rc<Worker>) {
+    loop {
+        poll_fn(|context| {
+            if !worker.giving_way.borrow().is_empty() {
+                return Poll::Ready(());
+            }
+            worker.relay.set(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+        worker.giving_way.borrow_mut().drain(..).for_each(Waker::wake);
+    }
+}
+
 /// The whole life of a connection. Its size is memory that every idle connection holds; a test holds it.
 #[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice, this block what it captures once")]
 fn converse(worker: Rc<Worker>, socket: Ready, id: u32) -> impl Future<Output = ()> {
@@ -325,13 +351,14 @@ fn converse(worker: Rc<Worker>, socket: Ready, id: u32) -> impl Future<Output = 
         let mut wait = Wait::Readable;
         loop {
             let ready = match wait {
-                Wait::Readable => socket.readable().await,
-                Wait::Writable => socket.writable().await,
+                Wait::Readable => socket.readable().await.is_ok(),
+                Wait::Writable => socket.writable().await.is_ok(),
                 Wait::Closed => break,
             };
-            if ready.is_err() {
+            if !ready {
                 break;
             }
+            worker.give_way().await;
             wait = worker.on_ready(id);
         }
         worker.release(id);
@@ -339,12 +366,12 @@ fn converse(worker: Rc<Worker>, socket: Ready, id: u32) -> impl Future<Output = 
 }
 
 impl Worker {
-    /// Accepts what is waiting, within bounds. Break: there is no descriptor left, so it is no use to go on at once.
-    fn accept_some(self: &Rc<Self>, listener: RawFd) -> std::ops::ControlFlow<()> {
+    /// Accepts what is waiting, `most` at the most. Break: there is no descriptor left, so it is no use to go on at once.
+    fn accept_some(self: &Rc<Self>, listener: RawFd, most: usize) -> std::ops::ControlFlow<()> {
         // SAFETY: the listener's future owns the descriptor, and it or `drain`, which runs while that future waits, is
         // who calls this.
         let listener = unsafe { BorrowedFd::borrow_raw(listener) };
-        for _ in 0..ACCEPTS_PER_TURN {
+        for _ in 0..most {
             match listen::accept(listener) {
                 Accept::Connection(socket) => self.open(socket),
                 Accept::Gone => {}
@@ -436,6 +463,24 @@ impl Worker {
         self.on_tick.borrow_mut().drain(..).for_each(Waker::wake);
     }
 
+    /// Lets the other futures have their turn. On epoll a wait for what is ready already ends at once, so that a client
+    /// which sends without a pause would keep the worker to itself; on io_uring every wait goes through the ring.
+    ///
+    /// monoio puts a future that wakes itself in front of all others, so another one has to wake it: see [`relay`].
+    fn give_way(self: &Rc<Self>) -> impl Future<Output = ()> + use<'_> {
+        let mut given = !self.yields;
+        poll_fn(move |context| {
+            if std::mem::replace(&mut given, true) {
+                return Poll::Ready(());
+            }
+            self.giving_way.borrow_mut().push(context.waker().clone());
+            if let Some(relay) = self.relay.take() {
+                relay.wake();
+            }
+            Poll::Pending
+        })
+    }
+
     async fn next_tick(&self) {
         let tick = self.desk.borrow().tick;
         poll_fn(|context| {
@@ -455,7 +500,7 @@ impl Worker {
         }
         self.desk.borrow_mut().draining = true;
         for listener in &self.listeners {
-            let _ = self.accept_some(*listener);
+            let _ = self.accept_some(*listener, BACKLOG as usize);
             // Ends the wait of the listener's future, which closes it.
             Raw(*listener).shut();
         }

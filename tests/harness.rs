@@ -473,19 +473,24 @@ fn spawn(command: Command) -> io::Result<Child> {
     child.recv().unwrap()
 }
 
+/// The seed of `CLOUDIA_TEST_SEED`, else a new one; printed.
+pub(crate) fn seed() -> u64 {
+    let given = env::var("CLOUDIA_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
+    let seed = given.unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        u64::from(now.unwrap().subsec_nanos())
+    });
+    eprintln!("CLOUDIA_TEST_SEED={seed}");
+    seed
+}
+
 /// SplitMix64: enough to scatter cuts, and the same everywhere for the same seed.
 pub(crate) struct Rng(u64);
 
 impl Rng {
     /// A new seed each time, printed so that a failure can be repeated with `CLOUDIA_TEST_SEED`.
     pub(crate) fn seeded() -> Rng {
-        let given = env::var("CLOUDIA_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
-        let seed = given.unwrap_or_else(|| {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            u64::from(now.unwrap().subsec_nanos())
-        });
-        eprintln!("CLOUDIA_TEST_SEED={seed}");
-        Rng(seed)
+        Rng(seed())
     }
 
     /// The same numbers in every run.

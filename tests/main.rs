@@ -5,13 +5,14 @@
 //! - [`cases`]: tables of `(name, request, what the answer must be)`.
 //! - `wire1` … `wire10`: the wire contract, one module a section, named by its number. Section 7 has
 //!   four: how connections live, what is refused, what is timed, and how packets may be cut.
+//! - [`model`]: the server again, slow and obvious, from the contract alone; [`fuzz`] holds the two together.
 //!
 //! - [`start`], [`stop`]: what is refused and how, what is said, signals, restarts.
 //! - [`deadlines`], [`exchange`]: the connection without a network, every deadline and every cut.
 //! - [`browser`], [`clients`], [`metrics`], [`strace`]: foreign eyes. `tools/test` installs what they need.
 //!
 //! `CLOUDIA_TEST_IO=auto|uring|epoll` runs everything on that driver, `CLOUDIA_TEST_SEED=N` repeats what
-//! a seed did.
+//! a seed did, `CLOUDIA_TEST_ROUNDS=N` is for how long [`fuzz`] goes on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
 
@@ -24,8 +25,10 @@ mod deadlines;
 mod exchange;
 mod feed;
 mod feed_edges;
+mod fuzz;
 mod harness;
 mod metrics;
+mod model;
 mod start;
 mod stop;
 mod strace;

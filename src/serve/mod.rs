@@ -391,6 +391,10 @@ impl Connection {
                 self.linger(socket, desk);
                 self.drain(socket, desk)
             }
+            _ if rest.input.is_empty() && desk.draining => {
+                self.linger(socket, desk);
+                self.drain(socket, desk)
+            }
             _ if rest.input.is_empty() => {
                 self.rest = None;
                 Wait::Readable

@@ -99,12 +99,19 @@ fn range(item: &[u8], len: usize) -> Option<Range<usize>> {
     if first.is_empty() {
         return Some(len.saturating_sub(number(last)?)..len);
     }
-    let first = number(first)?;
-    let last = if last.is_empty() { usize::MAX } else { number(last)? };
-    if last < first {
+    // Numbers that no integer holds are compared as well.
+    if !last.is_empty() && magnitude(last) < magnitude(first) {
         return None;
     }
+    let first = number(first)?;
+    let last = if last.is_empty() { usize::MAX } else { number(last)? };
     Some(first.min(len)..last.saturating_add(1).min(len))
+}
+
+/// Orders digits as the numbers that they stand for.
+fn magnitude(digits: &[u8]) -> (usize, &[u8]) {
+    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+    (digits.len() - zeros, &digits[zeros..])
 }
 
 fn number(digits: &[u8]) -> Option<usize> {

@@ -330,7 +330,10 @@ fn read_fields<'h, 'b>(line: &RequestLine<'b>, fields: &'h [Header<'b>]) -> Resu
                 request.host = Some(value);
             }
             5 if is("range") => request.range.note(value),
-            6 if is("expect") => request.expects_continue |= value.eq_ignore_ascii_case(b"100-continue"),
+            6 if is("expect") => {
+                let mut expectations = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+                request.expects_continue |= expectations.any(|item| item.eq_ignore_ascii_case(b"100-continue"));
+            }
             8 if is("if-match") => request.if_match.note("if-match", value, after),
             8 if is("if-range") => request.if_range.note(value),
             10 if is("connection") => {
@@ -358,7 +361,7 @@ fn read_fields<'h, 'b>(line: &RequestLine<'b>, fields: &'h [Header<'b>]) -> Resu
     check(request.host.is_some() || line.http10)?;
     request.body = match (codings, length) {
         (0, None | Some(0)) => Body::None,
-        (0, Some(length)) => Body::Length(length),
+        (0, Some(length)) => Body::Length(u64::try_from(length).unwrap_or(u64::MAX)),
         (_, None) => Body::Chunked,
         (_, Some(_)) => return Err(MALFORMED),
     };
@@ -382,10 +385,10 @@ fn method(token: &[u8]) -> Option<Method> {
     }
 }
 
-/// Digits alone. A number beyond `u64` is as good as the largest: either is far over what is read.
-fn content_length(value: &[u8]) -> Result<u64, Stop> {
+/// Digits alone.
+fn content_length(value: &[u8]) -> Result<u128, Stop> {
     check(!value.is_empty() && value.iter().all(u8::is_ascii_digit))?;
-    let digit = |sum: u64, byte: &u8| sum.saturating_mul(10).saturating_add(u64::from(byte - b'0'));
+    let digit = |sum: u128, byte: &u8| sum.saturating_mul(10).saturating_add(u128::from(byte - b'0'));
     Ok(value.iter().fold(0, digit))
 }
 

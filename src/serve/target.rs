@@ -55,7 +55,7 @@ fn absolute(target: &[u8]) -> Result<(&[u8], &[u8]), BadTarget> {
     let rest = &target[scheme_len..];
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
     let authority = &rest[..end];
-    if authority.is_empty() || !is_host(authority) {
+    if matches!(authority, [] | [b':', ..]) || !is_host(authority) {
         return Err(BadTarget);
     }
     Ok((authority, &rest[end..]))
