@@ -95,17 +95,7 @@ pub fn run(config: Config) -> Result<(), Error> {
 
     let cpus = allowed_cpus();
     let workers = config.workers.unwrap_or(cpus.len());
-    let mut bound = Vec::with_capacity(config.listen.len());
-    for address in &config.listen {
-        bound.push(Bound::new(address, workers).map_err(|error| cannot_listen(address, &error, "--listen"))?);
-    }
-    let admin = match config.admin {
-        Admin::Off => None,
-        Admin::At(address) => {
-            let address = Address::Tcp(address);
-            Some(Bound::new(&address, 1).map_err(|error| cannot_listen(&address, &error, "--admin"))?)
-        }
-    };
+    let (mut bound, admin) = bind(&config, workers)?;
     if let Some(user) = &config.user {
         become_user(user)?;
     }
@@ -152,6 +142,21 @@ pub fn run(config: Config) -> Result<(), Error> {
     warn_of_small_limits(limit, max_connections);
 
     wait_for_end(&event, &controls, &stage, &mut bound, Duration::from_secs(config.grace.into()))
+}
+
+/// Listens on every address, for the workers and for the administrator.
+fn bind(config: &Config, workers: usize) -> Result<(Vec<Bound>, Option<Bound>), Error> {
+    let listen =
+        |address: &Address| Bound::new(address, workers).map_err(|error| cannot_listen(address, &error, "--listen"));
+    let bound = config.listen.iter().map(listen).collect::<Result<_, _>>()?;
+    let admin = match config.admin {
+        Admin::Off => None,
+        Admin::At(address) => {
+            let address = Address::Tcp(address);
+            Some(Bound::new(&address, 1).map_err(|error| cannot_listen(&address, &error, "--admin"))?)
+        }
+    };
+    Ok((bound, admin))
 }
 
 /// Waits for a signal, then for the workers.

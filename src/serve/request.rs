@@ -85,6 +85,28 @@ pub struct Request<'h, 'b> {
     pub if_range: Once<'b>,
 }
 
+impl<'b> Request<'_, 'b> {
+    /// A GET without fields.
+    fn new(target: &'b [u8], http10: bool) -> Self {
+        Self {
+            method: Method::Get,
+            target,
+            host: None,
+            persistent: false,
+            http10,
+            body: Body::None,
+            expects_continue: false,
+            accept_encoding: Lines::default(),
+            if_match: Lines::default(),
+            if_none_match: Lines::default(),
+            if_modified_since: Once::Absent,
+            if_unmodified_since: Once::Absent,
+            range: Once::Absent,
+            if_range: Once::Absent,
+        }
+    }
+}
+
 /// A request method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -302,22 +324,7 @@ fn lines_end_in_crlf(section: &[u8], fields: &[Header<'_>]) -> bool {
 }
 
 fn read_fields<'h, 'b>(line: &RequestLine<'b>, fields: &'h [Header<'b>]) -> Result<Request<'h, 'b>, Stop> {
-    let mut request = Request {
-        method: Method::Get,
-        target: line.target,
-        host: None,
-        persistent: false,
-        http10: line.http10,
-        body: Body::None,
-        expects_continue: false,
-        accept_encoding: Lines::default(),
-        if_match: Lines::default(),
-        if_none_match: Lines::default(),
-        if_modified_since: Once::Absent,
-        if_unmodified_since: Once::Absent,
-        range: Once::Absent,
-        if_range: Once::Absent,
-    };
+    let mut request = Request::new(line.target, line.http10);
     let (mut length, mut codings) = (None, 0_u32);
     let (mut close, mut keep_alive) = (false, false);
     for (at, field) in fields.iter().enumerate() {

@@ -4,19 +4,16 @@
 //! [`crate::serve`], so nothing lives across a wait but the future's few words. No timer is set per request: the worker
 //! looks at its table of deadlines when its one timer ticks.
 
+mod control;
+mod socket;
+
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     io,
-    os::{
-        fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
-        unix::net::UnixStream,
-    },
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Poll, Waker},
 };
 
@@ -24,14 +21,16 @@ use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 use nix::sys::signal::SigSet;
 use rustix::{
     event::{EventfdFlags, eventfd},
-    net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown},
     time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec},
 };
 
+pub use control::{Budget, Control, Order};
+use socket::{Raw, Ready};
+
 use crate::{
-    limits::{ACCEPTS_PER_TURN, BACKLOG, RING_ENTRIES, SEND_SLICES, SHED_LINGERING, TICKS_PER_SECOND},
+    limits::{ACCEPTS_PER_TURN, BACKLOG, RING_ENTRIES, SHED_LINGERING, TICKS_PER_SECOND},
     listen::{self, Accept},
-    serve::{Connection, Desk, Patience, Socket, Wait, output::Output},
+    serve::{Connection, Desk, Patience, Socket, Wait},
     stats::WorkerStats,
     store::Store,
 };
@@ -63,69 +62,6 @@ pub struct Setup {
     pub budget: Arc<Budget>,
     /// How the worker is told to stop.
     pub control: Arc<Control>,
-}
-
-/// The connections of all workers, counted. It is written when one opens or closes, never for a request.
-pub struct Budget {
-    open: AtomicUsize,
-    max: usize,
-}
-
-impl Budget {
-    /// At most `max` connections.
-    pub fn new(max: usize) -> Self {
-        Self { open: AtomicUsize::new(0), max }
-    }
-
-    fn take(&self) -> bool {
-        let within = self.open.fetch_add(1, Ordering::Relaxed) < self.max;
-        if !within {
-            self.give_back();
-        }
-        within
-    }
-
-    fn give_back(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The wire from the main thread to one worker.
-pub struct Control {
-    order: AtomicU8,
-    event: OwnedFd,
-}
-
-/// What a worker is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Order {
-    /// Stop accepting, finish what is being answered, then end.
-    Drain = 1,
-    /// End.
-    Stop = 2,
-}
-
-impl Control {
-    /// A wire on which nothing was said.
-    ///
-    /// # Errors
-    /// When no descriptor can be had for it.
-    pub fn new() -> io::Result<Self> {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { order: AtomicU8::new(0), event })
-    }
-
-    /// Gives an order.
-    pub fn send(&self, order: Order) {
-        self.order.store(order as u8, Ordering::Release);
-        // It fails only when the counter is full, and then the worker is about to wake anyway.
-        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
-    }
-
-    fn order(&self) -> u8 {
-        self.order.load(Ordering::Acquire)
-    }
 }
 
 /// Finds out whether workers can use io_uring here.
@@ -169,7 +105,7 @@ fn block_signals() -> io::Result<()> {
 /// its table, a thread is spared them. That is 3 % of a request.
 fn own_descriptors(setup: &Setup) {
     let mut kept: Vec<RawFd> = setup.listeners.iter().map(AsRawFd::as_raw_fd).collect();
-    kept.push(setup.control.event.as_raw_fd());
+    kept.push(setup.control.event().as_raw_fd());
     kept.sort_unstable();
     let mut first = 3;
     for end in kept.into_iter().chain([RawFd::MAX]) {
@@ -260,7 +196,7 @@ async fn serve(setup: Setup) -> io::Result<()> {
         monoio::spawn(relay(worker.clone()));
     }
     monoio::spawn(tick(worker.clone(), Ready::new(timer)?));
-    monoio::spawn(obey(worker.clone(), control.clone(), Ready::new(control.event.try_clone()?)?));
+    monoio::spawn(obey(worker.clone(), control.clone(), Ready::new(control.event().try_clone()?)?));
     poll_fn(|context| {
         if worker.ended.get() {
             return Poll::Ready(());
@@ -270,31 +206,6 @@ async fn serve(setup: Setup) -> io::Result<()> {
     })
     .await;
     Ok(())
-}
-
-/// A descriptor whose readiness can be waited for, on either driver.
-///
-/// monoio offers that on its streams alone. Its Unix stream is the bare descriptor; its TCP stream caches two addresses,
-/// 80 bytes a connection that nobody asks for.
-struct Ready(monoio::net::UnixStream);
-
-impl Ready {
-    fn new(descriptor: OwnedFd) -> io::Result<Self> {
-        monoio::net::UnixStream::from_std(UnixStream::from(descriptor)).map(Self)
-    }
-
-    fn raw(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-
-    // Not relaxed: the epoll driver then asks the kernel again, for it does not see what is received past it.
-    fn readable(&self) -> impl Future<Output = io::Result<()>> {
-        self.0.readable(false)
-    }
-
-    fn writable(&self) -> impl Future<Output = io::Result<()>> {
-        self.0.writable(false)
-    }
 }
 
 async fn accept(worker: Rc<Worker>, listener: Ready) {
@@ -320,7 +231,7 @@ async fn tick(worker: Rc<Worker>, timer: Ready) {
 async fn obey(worker: Rc<Worker>, control: Arc<Control>, event: Ready) {
     let mut count = [0; 8];
     while event.readable().await.is_ok() {
-        let _ = rustix::io::read(&control.event, &mut count);
+        let _ = rustix::io::read(control.event(), &mut count);
         match control.order() {
             order if order == Order::Drain as u8 => worker.drain(),
             order if order == Order::Stop as u8 => worker.end(),
@@ -565,51 +476,6 @@ fn tick_timer() -> io::Result<OwnedFd> {
     let every = Itimerspec { it_interval: period, it_value: period };
     rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &every)?;
     Ok(timer)
-}
-
-/// A socket by its number, for the time of one call.
-struct Raw(RawFd);
-
-impl Raw {
-    fn borrow(&self) -> BorrowedFd<'_> {
-        // SAFETY: a `Raw` is made of a number that stands in a slot, a listener or an `OwnedFd` in scope. The future that
-        // owns the descriptor takes it out of its slot before it closes it, on this same thread, so it is open here.
-        unsafe { BorrowedFd::borrow_raw(self.0) }
-    }
-}
-
-impl Socket for Raw {
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (received, _) = rustix::net::recv(self.borrow(), buffer, RecvFlags::empty())?;
-        Ok(received)
-    }
-
-    fn send(&self, output: &Output) -> io::Result<usize> {
-        let sent = match output.contiguous() {
-            Some(bytes) => rustix::net::send(self.borrow(), bytes, SendFlags::NOSIGNAL)?,
-            None => {
-                let mut slices = [io::IoSlice::new(&[]); SEND_SLICES];
-                let slices = output.slices(&mut slices);
-                let mut control = SendAncillaryBuffer::default();
-                rustix::net::sendmsg(self.borrow(), slices, &mut control, SendFlags::NOSIGNAL)?
-            }
-        };
-        Ok(sent)
-    }
-
-    fn is_quiet(&self) -> bool {
-        let peeked = rustix::net::recv(self.borrow(), &mut [0; 1][..], RecvFlags::PEEK);
-        matches!(peeked, Err(rustix::io::Errno::AGAIN))
-    }
-
-    fn shut_write(&self) {
-        // It fails when the client is gone, which the next receive will tell.
-        let _ = rustix::net::shutdown(self.borrow(), Shutdown::Write);
-    }
-
-    fn shut(&self) {
-        let _ = rustix::net::shutdown(self.borrow(), Shutdown::Both);
-    }
 }
 
 #[cfg(test)]

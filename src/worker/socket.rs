@@ -1,0 +1,93 @@
+//! A connection's descriptor: waited for through the runtime, used past it.
+
+use std::{
+    io,
+    os::{
+        fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
+};
+
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
+
+use crate::{
+    limits::SEND_SLICES,
+    serve::{Socket, output::Output},
+};
+
+/// A descriptor whose readiness can be waited for, on either driver.
+///
+/// monoio offers that on its streams alone. Its Unix stream is the bare descriptor; its TCP stream caches two addresses,
+/// 80 bytes a connection that nobody asks for.
+pub struct Ready(monoio::net::UnixStream);
+
+impl Ready {
+    /// Hands the descriptor to this thread's driver.
+    ///
+    /// # Errors
+    /// What the driver says to it.
+    pub fn new(descriptor: OwnedFd) -> io::Result<Self> {
+        monoio::net::UnixStream::from_std(UnixStream::from(descriptor)).map(Self)
+    }
+
+    /// Its number.
+    pub fn raw(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// Ends when there is something to read.
+    // Not relaxed: the epoll driver then asks the kernel again, for it does not see what is received past it.
+    pub fn readable(&self) -> impl Future<Output = io::Result<()>> {
+        self.0.readable(false)
+    }
+
+    /// Ends when there is room to write.
+    pub fn writable(&self) -> impl Future<Output = io::Result<()>> {
+        self.0.writable(false)
+    }
+}
+
+/// A socket by its number, for the time of one call.
+pub struct Raw(pub RawFd);
+
+impl Raw {
+    fn borrow(&self) -> BorrowedFd<'_> {
+        // SAFETY: a `Raw` is made of a number that stands in a slot, a listener or an `OwnedFd` in scope. The future that
+        // owns the descriptor takes it out of its slot before it closes it, on this same thread, so it is open here.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+impl Socket for Raw {
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (received, _) = rustix::net::recv(self.borrow(), buffer, RecvFlags::empty())?;
+        Ok(received)
+    }
+
+    fn send(&self, output: &Output) -> io::Result<usize> {
+        let sent = match output.contiguous() {
+            Some(bytes) => rustix::net::send(self.borrow(), bytes, SendFlags::NOSIGNAL)?,
+            None => {
+                let mut slices = [io::IoSlice::new(&[]); SEND_SLICES];
+                let slices = output.slices(&mut slices);
+                let mut control = SendAncillaryBuffer::default();
+                rustix::net::sendmsg(self.borrow(), slices, &mut control, SendFlags::NOSIGNAL)?
+            }
+        };
+        Ok(sent)
+    }
+
+    fn is_quiet(&self) -> bool {
+        let peeked = rustix::net::recv(self.borrow(), &mut [0; 1][..], RecvFlags::PEEK);
+        matches!(peeked, Err(rustix::io::Errno::AGAIN))
+    }
+
+    fn shut_write(&self) {
+        // It fails when the client is gone, which the next receive will tell.
+        let _ = rustix::net::shutdown(self.borrow(), Shutdown::Write);
+    }
+
+    fn shut(&self) {
+        let _ = rustix::net::shutdown(self.borrow(), Shutdown::Both);
+    }
+}
