@@ -47,6 +47,13 @@ pub const RECEIVES_PER_TURN: usize = 8;
 /// to the kernel from where they lie. Copying 4 KiB costs about what a second slice of a gathering send costs.
 pub const INLINE_BODY: usize = 4 * 1024;
 
+/// Bytes of a content that a worker inflates by itself: as long as some ten requests take.
+pub const INFLATE_AT_ONCE: usize = 64 * 1024;
+
+/// Bytes of contents that are kept inflated. The largest file must have room.
+pub const IDENTITIES: usize = 64 * 1024 * 1024;
+const _: () = assert!(IDENTITIES as u64 >= MAX_FILE);
+
 /// Answers are collected up to about this many bytes before they are sent.
 pub const SEND_BATCH: usize = 64 * 1024;
 

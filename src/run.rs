@@ -117,6 +117,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     let loaded = begun.elapsed();
     start_feed(feed, events.clone())?;
 
+    start_inflating(store.clone())?;
     let max_connections = max_connections(config.max_connections, limit);
     let budget = Arc::new(Budget::new(max_connections));
     let mut controls = Vec::with_capacity(workers);
@@ -206,6 +207,12 @@ fn start_worker(number: usize, setup: Setup, events: Sender<Event>) -> Result<()
     };
     let thread = std::thread::Builder::new().name(format!("worker-{number}"));
     thread.spawn(work).map(drop).map_err(|error| start_error("a worker", &error))
+}
+
+fn start_inflating(store: Arc<Store>) -> Result<(), Error> {
+    let thread = std::thread::Builder::new().name("inflate".to_owned());
+    let started = thread.spawn(move || store.identities().serve());
+    started.map(drop).map_err(|error| start_error("the inflating thread", &error))
 }
 
 fn start_feed(feed: Feed, events: Sender<Event>) -> Result<(), Error> {

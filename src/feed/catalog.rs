@@ -115,7 +115,7 @@ impl Catalog {
             if let Some(known) = self.known.get_mut(&content)
                 && let Some(entry) = &mut known.entry
             {
-                *entry = Arc::new(Entry::clone(entry).stamped(now));
+                *entry = Arc::new(entry.copy().stamped(now));
                 self.store.apply([Change::Put(key(&content), entry.clone())]);
             }
         }
@@ -211,7 +211,7 @@ impl Catalog {
 
 /// The key under which a content is served.
 fn key(content: &str) -> Arc<[u8]> {
-    [b"/", content.as_bytes()].concat().into()
+    content.as_bytes().into()
 }
 
 /// The names that are hidden beside a content.

@@ -13,7 +13,7 @@ use std::{
 use super::{
     build::{self, Parts, Verdict},
     load::{self, Absent, Fingerprint, Found, Rewrite, Unread},
-    media,
+    media::Types,
     names::{self, Role},
 };
 use crate::{stats::Refusal, store::Entry};
@@ -50,6 +50,8 @@ pub struct Fresh {
 pub struct Look<'a> {
     /// The data directory's real path.
     pub root: &'a Path,
+    /// The media types.
+    pub types: &'a Types,
     /// Files that somebody is writing, relative to the root.
     pub writing: &'a HashMap<PathBuf, Instant>,
     /// Read the files although nothing about them seems to have changed.
@@ -219,7 +221,7 @@ impl Look<'_> {
             let mz = sight.seen[Role::Mz as usize].filter(|_| disowned);
             sight.disowned = mz.map(|fingerprint| fingerprint.rewrite());
         }
-        let entry = Entry::new(&media::content_type(content), modified, bodies);
+        let entry = Entry::new(self.types.of(content), modified, bodies).compact();
         match held {
             Some(held) if held.is_same(&entry) => Ok(Outcome::Keep),
             _ => Ok(Outcome::Publish(Box::new(entry), modified)),

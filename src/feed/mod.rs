@@ -31,6 +31,7 @@ use std::{
 use catalog::{Catalog, Neighbours};
 use load::Fingerprint;
 use look::{Fresh, Known, Look, Outcome, Refused, Sight};
+use media::Types;
 use names::{Role, Unpublished};
 use scan::Scan;
 use watch::{Hint, Watch};
@@ -66,6 +67,7 @@ pub struct Feed {
     /// Its real place, while it has one.
     root: PathBuf,
     catalog: Catalog,
+    types: Types,
     stats: Arc<FeedStats>,
     hints: Receiver<Hint>,
     /// For the watch, and for the one after it.
@@ -118,6 +120,7 @@ impl Feed {
             directory,
             root,
             catalog: Catalog::new(store, stats.clone()),
+            types: Types::default(),
             stats,
             hints,
             hint,
@@ -293,7 +296,14 @@ impl Feed {
 
     fn looking<'a>(&'a self, mode: &'a Mode) -> Look<'a> {
         let Mode { force, still, believe_empty, .. } = mode;
-        Look { root: &self.root, writing: &self.writing, force: *force, still, believe_empty: *believe_empty }
+        Look {
+            root: &self.root,
+            types: &self.types,
+            writing: &self.writing,
+            force: *force,
+            still,
+            believe_empty: *believe_empty,
+        }
     }
 
     /// Looks at contents side by side, [`BATCH`] and [`BATCH`]; at the start, when nobody is served yet, all together.

@@ -40,6 +40,18 @@ pub enum Answer {
     Plain(Status),
 }
 
+impl Answer {
+    /// The entry whose content, rather than a coding of it, goes out.
+    pub fn content(&self) -> Option<&Held> {
+        match self {
+            Answer::Entry { extent: Extent::NotModified, .. } => None,
+            Answer::Entry { entry, coding: Coding::Identity, .. } => Some(entry),
+            Answer::Missing(Some((page, Coding::Identity))) => Some(page),
+            _ => None,
+        }
+    }
+}
+
 /// How much of an entry is answered.
 pub enum Extent {
     /// 200.
@@ -88,7 +100,7 @@ pub fn answer(request: &Request<'_, '_>, store: &Store, now: u64, scratch: &mut 
     match found {
         Found::Entry(entry) => answer_entry(request, entry, &weights, max_age(&target), now),
         Found::Directory(path) => Answer::Moved(location(&path, target.query)),
-        Found::Nothing => Answer::Missing(store.get(b"/404.html").map(|page| {
+        Found::Nothing => Answer::Missing(store.get(b"404.html").map(|page| {
             let coding = weights.choose(&page);
             (page, coding)
         })),
@@ -152,12 +164,13 @@ fn find(store: &Store, path: &[u8], key: &mut Vec<u8>) -> Result<Found, BadTarge
 }
 
 fn find_exact(store: &Store, path: &[u8], key: &mut Vec<u8>) -> Option<Held> {
-    if path.ends_with(b"/") { store.get(index_key(path, b"index.html", key)) } else { store.get(path) }
+    if path.ends_with(b"/") { store.get(index_key(path, b"index.html", key)) } else { store.get(path.get(1..)?) }
 }
 
 fn index_key<'k>(path: &[u8], index: &[u8], key: &'k mut Vec<u8>) -> &'k [u8] {
     key.clear();
-    key.extend_from_slice(path);
+    // A key has no slash in front.
+    key.extend_from_slice(path.get(1..).unwrap_or_default());
     key.extend_from_slice(index);
     key
 }

@@ -12,7 +12,10 @@ use crate::{
     clock::Clock,
     limits::{MAX_FIELDS, USUAL_FIELDS},
     stats::WorkerStats,
-    store::Store,
+    store::{
+        Store,
+        identities::{Nudge, Provided},
+    },
 };
 
 /// What answers are made from.
@@ -25,6 +28,8 @@ pub struct Site<'s> {
     pub stats: &'s WorkerStats,
     /// The server is about to stop: each answer is its connection's last.
     pub draining: bool,
+    /// How to tell of a content that was inflated elsewhere.
+    pub nudge: Option<&'s Nudge>,
 }
 
 /// How far the input was read, and what is to be done.
@@ -45,6 +50,8 @@ pub enum Next {
     Read,
     /// The output is full: send it and go on with what was kept.
     Continue,
+    /// The answer to what was kept needs a content that is being inflated: go on when that is done.
+    Inflate,
     /// Close. The client is not expected to have anything left to say.
     Close,
     /// Close the sending half and drain what the client still sends, lest a reset destroys the answer.
@@ -99,6 +106,9 @@ pub fn converse(
                 BodyLen::Unread => (rest.len(), respond(&request, false, site, scratch, out)),
             },
         };
+        if close == Some(Next::Inflate) {
+            return Step { consumed, kept: rest.len(), next: Next::Inflate };
+        }
         consumed += len;
         match close {
             None => {}
@@ -148,16 +158,25 @@ fn respond(
     scratch: &mut Scratch,
     out: &mut Output,
 ) -> Option<Next> {
-    let answer = answer::answer(request, site.store, site.clock.secs(), scratch);
+    let mut answer = answer::answer(request, site.store, site.clock.secs(), scratch);
+    let is_head = request.method == request::Method::Head;
+    if let Some(entry) = answer.content().filter(|_| !is_head) {
+        // A body that has come is not kept, so that its request cannot be answered later.
+        let nudge = site.nudge.filter(|_| request.body == request::Body::None);
+        match site.store.identities().provide(entry, nudge) {
+            Provided::Ready => {}
+            Provided::Later => return Some(Next::Inflate),
+            Provided::Broken => answer = Answer::Plain(Status::ServiceUnavailable),
+        }
+    }
     let linger = !body_is_read || site.draining || matches!(answer, Answer::Plain(status) if status.closes());
     let persistence = match (linger || !request.persistent, request.http10) {
         (true, _) => Persistence::Close,
         (false, true) => Persistence::KeepAlive,
         (false, false) => Persistence::Implied,
     };
-    let head = request.method == request::Method::Head;
-    let written = response::write(answer, Envelope { clock: site.clock, persistence, head }, out);
-    site.stats.answered(written.status, written.coding.filter(|_| !head));
+    let written = response::write(answer, Envelope { clock: site.clock, persistence, head: is_head }, out);
+    site.stats.answered(written.status, written.coding.filter(|_| !is_head));
     match persistence {
         Persistence::Close if linger => Some(Next::Linger),
         Persistence::Close => Some(Next::Close),

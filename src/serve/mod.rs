@@ -34,7 +34,7 @@ use crate::{
         SEND_BATCH, SLOWEST_BYTES_PER_SECOND, TICKS_PER_SECOND,
     },
     stats::WorkerStats,
-    store::Store,
+    store::{Store, identities::Nudge},
 };
 
 /// A connected socket that never blocks.
@@ -68,6 +68,8 @@ pub enum Wait {
     Readable,
     /// Room to send.
     Writable,
+    /// A content that is being inflated.
+    Inflated,
     /// Nothing any more; the socket is to be closed.
     Closed,
 }
@@ -105,6 +107,8 @@ pub struct Desk {
     pub tick: Tick,
     /// The server is about to stop.
     pub draining: bool,
+    /// How whoever inflates a large content tells that it is done. Without it, contents are inflated at once.
+    pub nudge: Option<Nudge>,
     store: Arc<Store>,
     stats: Arc<WorkerStats>,
     patience: Patience,
@@ -122,6 +126,7 @@ impl Desk {
             clock: Clock::now(),
             tick: 0,
             draining: false,
+            nudge: None,
             store,
             stats,
             patience,
@@ -158,6 +163,8 @@ enum Phase {
     Body,
     /// The socket is full.
     Writing,
+    /// A content is being inflated.
+    Inflating,
     /// Answered for the last time; what comes is thrown away.
     Lingering,
     /// The deadline has passed.
@@ -195,6 +202,10 @@ impl Connection {
             Phase::Evicted => Wait::Closed,
             Phase::Lingering => self.drain(socket, desk),
             Phase::Writing => self.resume(socket, desk),
+            Phase::Inflating => {
+                let kept = self.unpack(desk);
+                self.answer(kept, socket, desk)
+            }
             Phase::Fresh | Phase::Idle | Phase::Head | Phase::Body => self.receive(socket, desk),
         }
     }
@@ -206,7 +217,13 @@ impl Connection {
             Phase::Head | Phase::Body => {
                 let input = self.rest.as_ref().map_or(&[][..], |rest| &rest.input);
                 desk.out.clear();
-                let site = Site { store: &desk.store, clock: &desk.clock, stats: &desk.stats, draining: desk.draining };
+                let site = Site {
+                    store: &desk.store,
+                    clock: &desk.clock,
+                    stats: &desk.stats,
+                    draining: desk.draining,
+                    nudge: None,
+                };
                 exchange::refuse(Status::RequestTimeout, input.starts_with(b"HEAD "), &site, &mut desk.out);
                 // A socket that takes nothing now has no one who reads at its other end.
                 if let Ok(sent) = socket.send(&desk.out) {
@@ -215,7 +232,7 @@ impl Connection {
                 desk.out.clear();
                 self.linger(socket, desk);
             }
-            Phase::Fresh | Phase::Idle | Phase::Writing | Phase::Lingering | Phase::Evicted => {
+            Phase::Fresh | Phase::Idle | Phase::Writing | Phase::Inflating | Phase::Lingering | Phase::Evicted => {
                 if self.phase != Phase::Lingering {
                     desk.stats.timed_out.add(1);
                 }
@@ -234,7 +251,8 @@ impl Connection {
     /// Refuses a connection that is over the budget.
     pub fn shed(&mut self, socket: &impl Socket, desk: &mut Desk) {
         desk.out.clear();
-        let site = Site { store: &desk.store, clock: &desk.clock, stats: &desk.stats, draining: desk.draining };
+        let site =
+            Site { store: &desk.store, clock: &desk.clock, stats: &desk.stats, draining: desk.draining, nudge: None };
         exchange::refuse(Status::ServiceUnavailable, false, &site, &mut desk.out);
         if let Ok(sent) = socket.send(&desk.out) {
             desk.stats.sent_bytes.add(sent as u64);
@@ -304,6 +322,12 @@ impl Connection {
                     return Wait::Readable;
                 }
                 Next::Continue => {}
+                Next::Inflate => {
+                    self.rest.get_or_insert_default().input = desk.inbox[at..at + step.kept].to_vec();
+                    self.phase = Phase::Inflating;
+                    self.deadline = desk.after(desk.patience.send);
+                    return Wait::Inflated;
+                }
                 Next::Close => return Wait::Closed,
                 Next::Linger => {
                     self.linger(socket, desk);
@@ -446,8 +470,8 @@ fn whole_patience(len: usize) -> Tick {
 
 /// A panic costs the connection in whose bytes it lay, no other.
 fn converse_caught(input: Range<usize>, body: &mut Option<Discard>, desk: &mut Desk) -> Option<Step> {
-    let Desk { clock, store, stats, inbox, out, scratch, draining, .. } = desk;
-    let site = Site { store, clock, stats, draining: *draining };
+    let Desk { clock, store, stats, inbox, out, scratch, draining, nudge, .. } = desk;
+    let site = Site { store, clock, stats, draining: *draining, nudge: nudge.as_ref() };
     let converse = || exchange::converse(&inbox[input], body, &site, scratch, out);
     // What a panic may leave half done is cleared before its next use: the output here, the scratch by its users.
     match std::panic::catch_unwind(AssertUnwindSafe(converse)) {

@@ -7,7 +7,7 @@ use std::{io::IoSlice, ops::Range};
 
 use crate::{
     limits::{INLINE_BODY, SEND_BATCH, SEND_SLICES},
-    store::{Coding, Held},
+    store::{Coding, Held, Inflated},
 };
 
 /// A sequence of bytes to send.
@@ -15,18 +15,50 @@ use crate::{
 pub struct Output {
     bytes: Vec<u8>,
     larges: Vec<Large>,
-    entries: Vec<Held>,
+    sources: Vec<Source>,
     /// Bytes of the large bodies.
     large_len: usize,
 }
 
-/// A part of a body that is sent from the entry.
+/// Where a large body lies.
+enum Source {
+    Held(Held, Coding),
+    Inflated(Inflated),
+}
+
+/// A part of a body that is sent from where it lies.
 struct Large {
     /// Bytes of the buffer that go before it.
     behind: usize,
-    entry: usize,
-    coding: Coding,
+    source: usize,
     range: Range<usize>,
+}
+
+impl Source {
+    /// The body of `entry` in `coding`; of its content, what is held or inflated.
+    fn of(entry: Held, coding: Coding) -> Self {
+        match (coding, entry.identity()) {
+            (Coding::Identity, None) => match entry.inflated() {
+                Some(inflated) => Source::Inflated(inflated),
+                None => Source::Held(entry, coding),
+            },
+            _ => Source::Held(entry, coding),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Source::Held(entry, coding) => entry.payload(*coding).body,
+            Source::Inflated(content) => content,
+        }
+    }
+
+    fn keep(self) -> Self {
+        match self {
+            Source::Held(entry, coding) => Source::Held(entry.keep(), coding),
+            Source::Inflated(content) => Source::Inflated(content.keep()),
+        }
+    }
 }
 
 impl Output {
@@ -49,7 +81,7 @@ impl Output {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.larges.clear();
-        self.entries.clear();
+        self.sources.clear();
         self.large_len = 0;
     }
 
@@ -58,38 +90,45 @@ impl Output {
         &mut self.bytes
     }
 
-    /// Appends `entry`'s body in `coding`, in its frame.
+    /// Appends `entry`'s body in `coding`, in its frame. The content of a compact entry must have been provided.
     pub fn body(&mut self, entry: Held, coding: Coding) {
         let payload = entry.payload(coding);
-        let len = payload.body.len();
         self.bytes.extend_from_slice(payload.lead);
-        if len <= INLINE_BODY {
+        if coding != Coding::Identity && payload.body.len() <= INLINE_BODY {
             self.bytes.extend_from_slice(payload.body);
             self.bytes.extend_from_slice(payload.trail);
+            return;
+        }
+        let behind = self.bytes.len();
+        self.bytes.extend_from_slice(payload.trail);
+        let source = Source::of(entry, coding);
+        let body = source.bytes();
+        if body.len() <= INLINE_BODY {
+            self.bytes.extend_from_slice(body);
         } else {
-            let behind = self.bytes.len();
-            self.bytes.extend_from_slice(payload.trail);
-            self.large(behind, self.entries.len(), coding, 0..len);
-            self.entries.push(entry);
+            self.large(behind, 0..body.len());
+            self.sources.push(source);
         }
     }
 
-    /// Appends ranges of `entry`'s content, each behind its own bytes.
+    /// Appends ranges of `entry`'s content, each behind its own bytes. It must have been provided.
     pub fn parts<'p>(&mut self, entry: Held, parts: impl IntoIterator<Item = (&'p [u8], Range<usize>)>) {
+        let source = Source::of(entry, Coding::Identity);
         for (before, range) in parts {
             self.bytes.extend_from_slice(before);
             if range.len() <= INLINE_BODY {
-                self.bytes.extend_from_slice(&entry.identity()[range]);
+                self.bytes.extend_from_slice(&source.bytes()[range]);
             } else {
-                self.large(self.bytes.len(), self.entries.len(), Coding::Identity, range);
+                self.large(self.bytes.len(), range);
             }
         }
-        self.entries.push(entry);
+        self.sources.push(source);
     }
 
-    fn large(&mut self, behind: usize, entry: usize, coding: Coding, range: Range<usize>) {
+    /// A part of the source that is pushed next.
+    fn large(&mut self, behind: usize, range: Range<usize>) {
         self.large_len += range.len();
-        self.larges.push(Large { behind, entry, coding, range });
+        self.larges.push(Large { behind, source: self.sources.len(), range });
     }
 
     /// The bytes, if they all lie in the buffer.
@@ -116,14 +155,13 @@ impl Output {
     }
 
     fn body_of(&self, large: &Large) -> &[u8] {
-        &self.entries[large.entry].payload(large.coding).body[large.range.clone()]
+        &self.sources[large.source].bytes()[large.range.clone()]
     }
 
     /// Takes out what is left after the first `sent` bytes; this output is empty afterwards.
     pub fn take_unsent(&mut self, sent: usize) -> Output {
         let mut rest = Output::default();
-        let mut entries: Vec<Option<Held>> = self.entries.drain(..).map(Some).collect();
-        let mut places = vec![0; entries.len()];
+        let mut sources: Vec<Option<Source>> = self.sources.drain(..).map(Some).collect();
         let (mut skip, mut at) = (sent, 0);
         for large in self.larges.drain(..) {
             rest.bytes.extend_from_slice(unsent(&self.bytes[at..large.behind], &mut skip));
@@ -134,11 +172,10 @@ impl Output {
             if range.is_empty() {
                 continue;
             }
-            if let Some(entry) = entries[large.entry].take() {
-                places[large.entry] = rest.entries.len();
-                rest.entries.push(entry.keep());
-            }
-            rest.large(rest.bytes.len(), places[large.entry], large.coding, range);
+            rest.large_len += range.len();
+            // Parts of one source stand together, so the last one that was taken over is this one's, if it is not new.
+            rest.sources.extend(sources[large.source].take().map(Source::keep));
+            rest.larges.push(Large { behind: rest.bytes.len(), source: rest.sources.len() - 1, range });
         }
         rest.bytes.extend_from_slice(unsent(&self.bytes[at..], &mut skip));
         self.clear();
@@ -164,14 +201,14 @@ mod tests {
         let content: Vec<u8> = (0..3 * INLINE_BODY).map(|at| at as u8).collect();
         let entry = Arc::new(Entry::new("text/plain", 0, Bodies::identity(content.clone().into())));
         let store = Store::new();
-        store.apply([Change::Put(b"/a"[..].into(), entry)]);
+        store.apply([Change::Put(b"a"[..].into(), entry)]);
         let fill = || {
             let mut output = Output::default();
             output.buffer().extend_from_slice(b"head one ");
-            output.body(store.get(b"/a").unwrap(), Coding::Identity);
+            output.body(store.get(b"a").unwrap(), Coding::Identity);
             output.buffer().extend_from_slice(b" head two ");
             let large = 5..5 + INLINE_BODY + 1;
-            output.parts(store.get(b"/a").unwrap(), [(&b"part"[..], 0..10), (b"large", large), (b"end", 0..0)]);
+            output.parts(store.get(b"a").unwrap(), [(&b"part"[..], 0..10), (b"large", large), (b"end", 0..0)]);
             output
         };
         let all = fill().pieces().collect::<Vec<_>>().concat();

@@ -1,7 +1,6 @@
 //! [`Answer`] to bytes. Pure.
 //!
-//! A head is copied together from what the entry made in advance; only the date, the max-age and, for ranges, the
-//! length are written anew.
+//! A head is copied together from constants and from what the entry has ready: its type, its dates, its tag.
 
 use std::ops::Range;
 
@@ -99,8 +98,10 @@ fn write_entry(
         Extent::Whole => {
             start(Status::Ok, envelope, head);
             write_last_modified(&entry, envelope.clock, head);
-            head.extend_from_slice(entry.coding_fields(coding));
-            head.extend_from_slice(entry.shared_fields());
+            write_coding(coding, head);
+            entry.write_etag(coding, head);
+            content_length(entry.len(coding), head);
+            write_shared(&entry, head);
             cache_control(max_age, head);
             end(envelope, head);
             if !envelope.head {
@@ -123,7 +124,7 @@ fn write_entry(
             entry.write_etag(Coding::Identity, head);
             content_range(&range, entry.identity_len(), head);
             content_length(range.len(), head);
-            head.extend_from_slice(entry.shared_fields());
+            write_shared(&entry, head);
             cache_control(max_age, head);
             end(envelope, head);
             out.parts(entry, [(&b""[..], range)]);
@@ -172,12 +173,10 @@ fn write_page(page: Held, coding: Coding, envelope: Envelope<'_>, out: &mut Outp
     let head = out.buffer();
     start(Status::NotFound, envelope, head);
     if coding != Coding::Identity {
-        head.extend_from_slice(b"Content-Encoding: ");
-        head.extend_from_slice(coding.name().as_bytes());
-        head.extend_from_slice(b"\r\n");
+        write_coding(coding, head);
     }
-    head.extend_from_slice(page.shared_fields());
-    content_length(page.payload(coding).len(), head);
+    write_shared(&page, head);
+    content_length(page.len(coding), head);
     cacheability(Status::NotFound, head);
     end(envelope, head);
     if !envelope.head {
@@ -222,6 +221,27 @@ fn write_last_modified(entry: &Entry, clock: &Clock, head: &mut Vec<u8>) {
         head.extend_from_slice(date);
         head.extend_from_slice(b"\r\n");
     }
+}
+
+/// What tells a 200 in one coding from another, but for its tag and length.
+fn write_coding(coding: Coding, head: &mut Vec<u8>) {
+    head.extend_from_slice(match coding {
+        Coding::Identity => &b"Accept-Ranges: bytes\r\n"[..],
+        Coding::Br => b"Content-Encoding: br\r\n",
+        Coding::Zstd => b"Content-Encoding: zstd\r\n",
+        Coding::Deflate => b"Content-Encoding: deflate\r\n",
+        Coding::Gzip => b"Content-Encoding: gzip\r\n",
+    });
+}
+
+/// What all codings share.
+fn write_shared(entry: &Entry, head: &mut Vec<u8>) {
+    head.extend_from_slice(b"Content-Type: ");
+    head.extend_from_slice(entry.content_type().as_bytes());
+    head.extend_from_slice(match entry.varies() {
+        true => &b"\r\nVary: Accept-Encoding\r\nX-Content-Type-Options: nosniff\r\n"[..],
+        false => b"\r\nX-Content-Type-Options: nosniff\r\n",
+    });
 }
 
 fn write_vary(entry: &Entry, head: &mut Vec<u8>) {

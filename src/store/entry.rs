@@ -1,7 +1,9 @@
 //! One immutable version of one path: its bytes in every coding, its validators, and the fields of its answers
 //! made in advance. Bytes, length, validators and fields are one object, so an answer cannot mix two versions.
 
-use std::io::Write;
+use std::{ops::Deref, sync::Arc};
+
+use arc_swap::{ArcSwapOption, Guard};
 
 use crate::clock::{HttpDate, http_date};
 
@@ -65,22 +67,42 @@ impl Bodies {
 pub type Etag = [u8; 11];
 
 /// One version of one path.
-#[derive(Clone)]
+///
+/// A directory may have a hundred thousand of them, so what a head can be made of in some nanoseconds is not held.
 pub struct Entry {
-    content_type: Box<str>,
+    content_type: Arc<str>,
     stamp: u64,
     last_modified: HttpDate,
     hash: u64,
     etag: Etag,
+    identity_len: usize,
+    /// The identity is empty where [`Entry::compact`] dropped it.
     bodies: Bodies,
+    is_compact: bool,
+    /// The content of a compact entry, while it is asked for.
+    inflated: ArcSwapOption<Box<[u8]>>,
     gzip_trailer: [u8; 8],
     zlib_trailer: [u8; 4],
-    /// By [`Coding::index`]: the fields that differ between codings; None where the coding is not offered.
-    coding_fields: [Option<Box<[u8]>>; 5],
-    /// The fields that all codings share.
-    shared_fields: Box<[u8]>,
     /// There is more than one coding to choose from.
     varies: bool,
+}
+
+/// The content of a compact entry, held for a reader.
+pub struct Inflated(Guard<Option<Arc<Box<[u8]>>>>);
+
+impl Inflated {
+    /// Takes a share of the content, so that the thread's slot is free for the next one.
+    pub fn keep(self) -> Self {
+        Self(Guard::from_inner(Guard::into_inner(self.0)))
+    }
+}
+
+impl Deref for Inflated {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |content| content)
+    }
 }
 
 /// The body of an answer as it goes on the wire: three slices, of which the outer two may be empty.
@@ -127,7 +149,7 @@ impl Entry {
     /// Makes an entry of a version with the media type `content_type` and the stamp `stamp` (seconds since 1970).
     ///
     /// Every coding in `bodies` must decode to `bodies.identity`. One that is not smaller than the content is dropped.
-    pub fn new(content_type: &str, stamp: u64, mut bodies: Bodies) -> Self {
+    pub fn new(content_type: impl Into<Arc<str>>, stamp: u64, mut bodies: Bodies) -> Self {
         let identity_len = bodies.identity.len();
         let smaller = |body: &[u8], frame: usize| body.len() + frame < identity_len;
         bodies.br.take_if(|body| !smaller(body, 0));
@@ -140,21 +162,29 @@ impl Entry {
         gzip_trailer[..4].copy_from_slice(&crc32fast::hash(&bodies.identity).to_le_bytes());
         // RFC 1952: the length modulo 2^32.
         gzip_trailer[4..].copy_from_slice(&(identity_len as u32).to_le_bytes());
-        let mut entry = Self {
+        Self {
             content_type: content_type.into(),
             stamp,
             last_modified: http_date(stamp),
             hash,
             etag: etag(hash),
+            identity_len,
             zlib_trailer: simd_adler32::adler32(&&*bodies.identity).to_be_bytes(),
             gzip_trailer,
+            varies: bodies.br.is_some() || bodies.zstd.is_some() || bodies.deflate.is_some(),
             bodies,
-            coding_fields: [const { None }; 5],
-            shared_fields: Box::default(),
-            varies: false,
-        };
-        entry.make_fields();
-        entry
+            is_compact: false,
+            inflated: ArcSwapOption::empty(),
+        }
+    }
+
+    /// Holds the content compressed alone, if it is: then [`Entry::identity`] has nothing until it is inflated.
+    pub fn compact(mut self) -> Self {
+        if self.bodies.deflate.is_some() {
+            self.bodies.identity = Box::default();
+            self.is_compact = true;
+        }
+        self
     }
 
     /// The same version under another stamp.
@@ -162,37 +192,20 @@ impl Entry {
         Self { stamp, last_modified: http_date(stamp), ..self }
     }
 
-    fn make_fields(&mut self) {
-        let identity_len = self.identity_len();
-        for coding in Coding::ALL {
-            let held = match coding {
-                Coding::Identity => true,
-                Coding::Br => self.bodies.br.is_some(),
-                Coding::Zstd => self.bodies.zstd.is_some(),
-                Coding::Deflate | Coding::Gzip => self.bodies.deflate.is_some(),
-            };
-            let offered = held && (coding == Coding::Identity || self.payload(coding).len() < identity_len);
-            self.coding_fields[coding.index()] = offered.then(|| self.fields_of(coding));
-        }
-        self.varies = self.coding_fields.iter().flatten().count() > 1;
-        let vary = if self.varies { "Vary: Accept-Encoding\r\n" } else { "" };
-        let shared = format!("Content-Type: {}\r\n{vary}X-Content-Type-Options: nosniff\r\n", self.content_type);
-        self.shared_fields = shared.into_bytes().into();
+    /// The same version with another raw deflate stream of the same content.
+    pub fn recompressed(&self, deflate: Box<[u8]>) -> Self {
+        let bodies = Bodies { deflate: Some(deflate), ..self.bodies.clone() };
+        Self { bodies, inflated: ArcSwapOption::empty(), ..self.copy() }
     }
 
-    fn fields_of(&self, coding: Coding) -> Box<[u8]> {
-        let mut fields = Vec::with_capacity(96);
-        if coding == Coding::Identity {
-            fields.extend_from_slice(b"Accept-Ranges: bytes\r\n");
-        } else {
-            fields.extend_from_slice(b"Content-Encoding: ");
-            fields.extend_from_slice(coding.name().as_bytes());
-            fields.extend_from_slice(b"\r\n");
+    /// A copy. It is no `Clone`: nothing should be copied by the way.
+    pub fn copy(&self) -> Self {
+        Self {
+            content_type: self.content_type.clone(),
+            bodies: self.bodies.clone(),
+            inflated: ArcSwapOption::empty(),
+            ..*self
         }
-        self.write_etag(coding, &mut fields);
-        // A Vec takes every write.
-        let _ = write!(fields, "Content-Length: {}\r\n", self.payload(coding).len());
-        fields.into()
     }
 
     /// Appends the `ETag` field of the representation in `coding`: strong for identity, weak for codings, which may be
@@ -205,10 +218,27 @@ impl Entry {
 
     /// The coding is there and smaller than the content.
     pub fn offers(&self, coding: Coding) -> bool {
-        self.coding_fields[coding.index()].is_some()
+        match coding {
+            Coding::Identity => true,
+            Coding::Br => self.bodies.br.is_some(),
+            Coding::Zstd => self.bodies.zstd.is_some(),
+            Coding::Deflate => self.bodies.deflate.is_some(),
+            Coding::Gzip => self.bodies.deflate.is_some() && self.len(Coding::Gzip) < self.identity_len,
+        }
     }
 
-    /// The body in `coding`, which must be one that is offered; the content otherwise.
+    /// Bytes of the body in `coding`, with its frame; of the content where the coding is not offered.
+    pub fn len(&self, coding: Coding) -> usize {
+        match (coding, &self.bodies) {
+            (Coding::Br, Bodies { br: Some(body), .. }) => body.len(),
+            (Coding::Zstd, Bodies { zstd: Some(body), .. }) => body.len(),
+            (Coding::Deflate, Bodies { deflate: Some(body), .. }) => ZLIB_HEADER.len() + body.len() + 4,
+            (Coding::Gzip, Bodies { deflate: Some(body), .. }) => GZIP_HEADER.len() + body.len() + 8,
+            _ => self.identity_len,
+        }
+    }
+
+    /// The body in `coding`, which must be one that is offered. The identity of a compact entry is not here.
     pub fn payload(&self, coding: Coding) -> Payload<'_> {
         let bare = |body| Payload { lead: &[], body, trail: &[] };
         match (coding, &self.bodies) {
@@ -224,16 +254,6 @@ impl Entry {
         }
     }
 
-    /// The fields of a 200 in `coding`: `Content-Encoding` or `Accept-Ranges`, `ETag`, `Content-Length`.
-    pub fn coding_fields(&self, coding: Coding) -> &[u8] {
-        self.coding_fields[coding.index()].as_deref().unwrap_or_default()
-    }
-
-    /// The fields of a 200 in any coding: `Content-Type`, `Vary`, `X-Content-Type-Options`.
-    pub fn shared_fields(&self) -> &[u8] {
-        &self.shared_fields
-    }
-
     /// The media type with its charset.
     pub fn content_type(&self) -> &str {
         &self.content_type
@@ -244,14 +264,30 @@ impl Entry {
         self.varies
     }
 
-    /// The bytes of the content.
-    pub fn identity(&self) -> &[u8] {
-        &self.bodies.identity
+    /// The bytes of the content, where they are held.
+    pub fn identity(&self) -> Option<&[u8]> {
+        (!self.is_compact).then_some(&self.bodies.identity)
+    }
+
+    /// The bytes of the content of a compact entry, where they have been inflated.
+    pub fn inflated(&self) -> Option<Inflated> {
+        let inflated = self.inflated.load();
+        inflated.is_some().then_some(Inflated(inflated))
+    }
+
+    /// Keeps the content of a compact entry inflated, or no longer.
+    pub fn set_inflated(&self, content: Option<Arc<Box<[u8]>>>) {
+        self.inflated.store(content);
+    }
+
+    /// Its content is `content`, as far as a hash can tell.
+    pub fn has_content(&self, content: &[u8]) -> bool {
+        self.identity_len == content.len() && self.hash == xxhash_rust::xxh3::xxh3_64(content)
     }
 
     /// Bytes of the content.
     pub fn identity_len(&self) -> usize {
-        self.bodies.identity.len()
+        self.identity_len
     }
 
     /// The content as one raw deflate stream, where that is smaller.
@@ -261,10 +297,14 @@ impl Entry {
 
     /// `other` would be answered with the same bytes.
     pub fn is_same(&self, other: &Entry) -> bool {
-        self.bodies == other.bodies && self.content_type == other.content_type
+        let (mine, others) = (&self.bodies, &other.bodies);
+        self.hash == other.hash
+            && self.identity_len == other.identity_len
+            && (&mine.deflate, &mine.br, &mine.zstd) == (&others.deflate, &others.br, &others.zstd)
+            && self.content_type == other.content_type
     }
 
-    /// Bytes of all bodies.
+    /// Bytes of all bodies that are held for good.
     pub fn held_bytes(&self) -> usize {
         let Bodies { identity, deflate, br, zstd } = &self.bodies;
         identity.len() + [deflate, br, zstd].into_iter().flatten().map(|body| body.len()).sum::<usize>()

@@ -6,20 +6,23 @@
 //! of in the entry's reference count.
 
 mod entry;
+pub mod identities;
 
 use std::{collections::HashMap, ops::Deref, sync::Arc};
 
 use ahash::RandomState;
 use arc_swap::{ArcSwap, Guard};
 
-pub use entry::{Bodies, Coding, Entry, Etag, Payload, gzip_header, zlib_header};
+pub use entry::{Bodies, Coding, Entry, Etag, Inflated, Payload, gzip_header, zlib_header};
+use identities::Identities;
 
 use crate::limits::STORE_SHARDS;
 
 type Names = HashMap<Arc<[u8]>, Arc<ArcSwap<Entry>>, RandomState>;
 
-/// All entries by key: the decoded path, beginning with `/`.
+/// All entries by key: the decoded path without the slash that it begins with.
 pub struct Store {
+    identities: Identities,
     hasher: RandomState,
     shards: Box<[ArcSwap<Names>]>,
 }
@@ -41,13 +44,18 @@ impl Store {
         let hasher = RandomState::new();
         let shard = |_| ArcSwap::from_pointee(Names::with_hasher(hasher.clone()));
         let shards = (0..STORE_SHARDS).map(shard).collect();
-        Self { hasher, shards }
+        Self { identities: Identities::default(), hasher, shards }
     }
 
     /// The current version of `key`.
     pub fn get(&self, key: &[u8]) -> Option<Held> {
         let names = self.shard(key).load();
         Some(Held(names.get(key)?.load()))
+    }
+
+    /// The contents of its compact entries.
+    pub fn identities(&self) -> &Identities {
+        &self.identities
     }
 
     /// Whether there is an entry for `key`.
@@ -107,6 +115,11 @@ impl Held {
     /// Takes a share of the entry, so that the thread's slot is free for the next one.
     pub fn keep(self) -> Self {
         Self(Guard::from_inner(Guard::into_inner(self.0)))
+    }
+
+    /// A share of the entry.
+    pub fn share(&self) -> Arc<Entry> {
+        Arc::clone(&self.0)
     }
 }
 

@@ -64,6 +64,11 @@ impl Control {
     /// Gives an order.
     pub fn send(&self, order: Order) {
         self.order.store(order as u8, Ordering::Release);
+        self.nudge();
+    }
+
+    /// Wakes the worker.
+    pub fn nudge(&self) {
         // It fails only when the counter is full, and then the worker is about to wake anyway.
         let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
     }

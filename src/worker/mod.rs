@@ -30,7 +30,7 @@ use socket::{Raw, Ready};
 use crate::{
     limits::{ACCEPTS_PER_TURN, BACKLOG, RING_ENTRIES, SHED_LINGERING, TICKS_PER_SECOND},
     listen::{self, Accept},
-    serve::{Connection, Desk, Patience, Socket, Wait},
+    serve::{Connection, Desk, Patience, Socket, Tick, Wait},
     stats::WorkerStats,
     store::Store,
 };
@@ -155,6 +155,8 @@ struct Worker {
     ended: Cell<bool>,
     on_end: Cell<Option<Waker>>,
     on_tick: RefCell<Vec<Waker>>,
+    /// Connections that wait for a content.
+    on_nudge: RefCell<Vec<(u32, Waker)>>,
 }
 
 /// The connections by number, with the numbers that are free.
@@ -188,7 +190,10 @@ async fn serve(setup: Setup) -> io::Result<()> {
         ended: Cell::new(false),
         on_end: Cell::new(None),
         on_tick: RefCell::default(),
+        on_nudge: RefCell::default(),
     });
+    let nudged = control.clone();
+    worker.desk.borrow_mut().nudge = Some(Arc::new(move || nudged.nudge()));
     for listener in listeners {
         monoio::spawn(accept(worker.clone(), Ready::new(listener)?));
     }
@@ -237,6 +242,7 @@ async fn obey(worker: Rc<Worker>, control: Arc<Control>, event: Ready) {
             order if order == Order::Stop as u8 => worker.end(),
             _ => {}
         }
+        worker.on_nudge.borrow_mut().drain(..).for_each(|(_, waker)| waker.wake());
     }
 }
 
@@ -264,6 +270,7 @@ fn converse(worker: Rc<Worker>, socket: Ready, id: u32) -> impl Future<Output = 
             let ready = match wait {
                 Wait::Readable => socket.readable().await.is_ok(),
                 Wait::Writable => socket.writable().await.is_ok(),
+                Wait::Inflated => worker.nudged(id).await,
                 Wait::Closed => break,
             };
             if !ready {
@@ -366,11 +373,14 @@ impl Worker {
         let mut desk = self.desk.borrow_mut();
         desk.tick = desk.tick.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
         desk.clock.refresh();
-        for slot in self.slots.borrow_mut().list.iter_mut().flatten() {
+        let mut slots = self.slots.borrow_mut();
+        for slot in slots.list.iter_mut().flatten() {
             if slot.connection.deadline() <= desk.tick {
                 slot.connection.on_deadline(&Raw(slot.socket), &mut desk);
             }
         }
+        let mut is_over = |id: u32| slots.get(id).is_none_or(|slot| slot.connection.deadline() == Tick::MAX);
+        self.on_nudge.borrow_mut().extract_if(.., |(id, _)| is_over(*id)).for_each(|(_, waker)| waker.wake());
         self.on_tick.borrow_mut().drain(..).for_each(Waker::wake);
     }
 
@@ -388,6 +398,18 @@ impl Worker {
             if let Some(relay) = self.relay.take() {
                 relay.wake();
             }
+            Poll::Pending
+        })
+    }
+
+    /// Ends with the next nudge, whomever it was for, or when the deadline of the connection has passed.
+    fn nudged(self: &Rc<Self>, id: u32) -> impl Future<Output = bool> + use<'_> {
+        let mut waited = false;
+        poll_fn(move |context| {
+            if std::mem::replace(&mut waited, true) {
+                return Poll::Ready(true);
+            }
+            self.on_nudge.borrow_mut().push((id, context.waker().clone()));
             Poll::Pending
         })
     }

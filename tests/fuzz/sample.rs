@@ -70,7 +70,7 @@ impl Sample {
             Bodies { identity: content.clone().into(), deflate: boxed(&deflate), br: boxed(&br), zstd: boxed(&zstd) };
         let entry = Arc::new(Entry::new(content_type, stamp, bodies));
         let etag = latin1(entry.etag());
-        self.store.apply([Change::Put(path.as_bytes().into(), entry)]);
+        self.store.apply([Change::Put(path.trim_start_matches('/').as_bytes().into(), entry)]);
         let file = File { content, content_type, stamp, etag, deflate, br, zstd };
         self.site.files.insert(latin1(path.as_bytes()), file);
         self

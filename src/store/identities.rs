@@ -1,0 +1,166 @@
+//! The contents of compact entries, inflated when they are asked for, and kept under a bound.
+//!
+//! Nearly every client takes a compressed answer. For those that do not, a small content is inflated where it is asked
+//! for; a large one on a thread of its own, so that a worker's other clients do not wait for it.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+use super::{Entry, Held};
+use crate::limits::{IDENTITIES, INFLATE_AT_ONCE};
+
+/// How whoever waits for a content is told that it may be there.
+pub type Nudge = Arc<dyn Fn() + Send + Sync>;
+
+/// What has come of asking for a content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provided {
+    /// It is there.
+    Ready,
+    /// It is being inflated; the nudge comes when that is done.
+    Later,
+    /// The compressed body does not inflate to it. No entry is published that does this.
+    Broken,
+}
+
+/// The inflated contents of a store.
+#[derive(Default)]
+pub struct Identities {
+    has_thread: AtomicBool,
+    state: Mutex<State>,
+    wanted: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// What is wanted, each once, and by whom.
+    jobs: VecDeque<(Arc<Entry>, Vec<Nudge>)>,
+    /// In the order in which they were inflated. Those whose entry is gone count until their turn comes.
+    kept: VecDeque<(Weak<Entry>, usize)>,
+    bytes: usize,
+}
+
+impl State {
+    fn want(&mut self, entry: Arc<Entry>, nudge: &Nudge) {
+        match self.jobs.iter_mut().find(|(wanted, _)| Arc::ptr_eq(wanted, &entry)) {
+            Some((_, nudges)) if nudges.iter().any(|known| Arc::ptr_eq(known, nudge)) => {}
+            Some((_, nudges)) => nudges.push(nudge.clone()),
+            None => self.jobs.push_back((entry, vec![nudge.clone()])),
+        }
+    }
+}
+
+impl Identities {
+    /// Inflates large contents on this thread from now on, for ever.
+    pub fn serve(&self) {
+        self.has_thread.store(true, Ordering::Release);
+        loop {
+            let mut state = self.wanted.wait_while(self.state(), |state| state.jobs.is_empty());
+            let job = state.as_mut().map_or(None, |state| state.jobs.pop_front());
+            drop(state);
+            if let Some((entry, nudges)) = job {
+                if entry.inflated().is_none() {
+                    self.inflate(&entry);
+                }
+                nudges.iter().for_each(|nudge| nudge());
+            }
+        }
+    }
+
+    /// Makes the content of `entry` available. Without a nudge it is done at once, however long it takes.
+    pub fn provide(&self, entry: &Held, nudge: Option<&Nudge>) -> Provided {
+        if entry.identity().is_some() || entry.inflated().is_some() {
+            return Provided::Ready;
+        }
+        let entry = entry.share();
+        match nudge {
+            Some(nudge) if entry.identity_len() > INFLATE_AT_ONCE && self.has_thread.load(Ordering::Acquire) => {
+                self.state().want(entry, nudge);
+                self.wanted.notify_one();
+                Provided::Later
+            }
+            _ if self.inflate(&entry) => Provided::Ready,
+            _ => Provided::Broken,
+        }
+    }
+
+    fn inflate(&self, entry: &Arc<Entry>) -> bool {
+        let Some(content) = inflate(entry) else {
+            return false;
+        };
+        let len = content.len();
+        entry.set_inflated(Some(Arc::new(content)));
+        let mut state = self.state();
+        state.kept.push_back((Arc::downgrade(entry), len));
+        state.bytes += len;
+        while state.bytes > IDENTITIES && state.kept.len() > 1 {
+            let Some((oldest, len)) = state.kept.pop_front() else { break };
+            state.bytes -= len;
+            if let Some(oldest) = oldest.upgrade() {
+                oldest.set_inflated(None);
+            }
+        }
+        true
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here is left by halves.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The content of an entry from its deflate body.
+pub fn inflate(entry: &Entry) -> Option<Box<[u8]>> {
+    if let Some(identity) = entry.identity() {
+        return Some(identity.into());
+    }
+    let mut content = vec![0; entry.identity_len()];
+    let status = Decompress::new(false).decompress(entry.deflate_body()?, &mut content, FlushDecompress::Finish);
+    (status.ok()? == Status::StreamEnd).then(|| content.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression, write::DeflateEncoder};
+
+    use super::*;
+    use crate::store::{Bodies, Change, Store};
+
+    fn compact(content: &[u8]) -> Entry {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(content).unwrap();
+        let deflate = Some(encoder.finish().unwrap().into());
+        Entry::new("text/plain", 0, Bodies { deflate, ..Bodies::identity(content.into()) }).compact()
+    }
+
+    #[test]
+    fn a_content_is_inflated_once_and_the_oldest_make_room() {
+        let store = Store::new();
+        let content = vec![b'x'; IDENTITIES / 4];
+        let names: Vec<Arc<[u8]>> = (0..6_u8).map(|name| Arc::from([name])).collect();
+        store.apply(names.iter().map(|name| Change::Put(name.clone(), Arc::new(compact(&content)))));
+        for name in &names {
+            let entry = store.get(name).unwrap();
+            assert!(entry.identity().is_none() && entry.inflated().is_none());
+            assert_eq!(store.identities().provide(&entry, None), Provided::Ready);
+            assert!(entry.inflated().is_some_and(|inflated| *inflated == content));
+            assert_eq!(store.identities().provide(&entry, None), Provided::Ready);
+        }
+        let held: Vec<bool> = names.iter().map(|name| store.get(name).unwrap().inflated().is_some()).collect();
+        assert_eq!(held, [false, false, true, true, true, true]);
+    }
+
+    #[test]
+    fn what_is_not_smaller_is_not_compact() {
+        assert!(compact(b"abc").identity().is_some());
+    }
+}
