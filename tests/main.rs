@@ -27,6 +27,7 @@ mod feed;
 mod feed_edges;
 mod fuzz;
 mod harness;
+mod identity;
 mod metrics;
 mod model;
 mod start;

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,7 +29,7 @@ pub struct Catalog {
     store: Arc<Store>,
     stats: Arc<FeedStats>,
     /// By path relative to the root, without the ending of a `.mz`.
-    known: BTreeMap<String, Known>,
+    known: BTreeMap<Arc<str>, Known>,
     published: usize,
     /// Versions that were deleted, and when.
     deleted: HashMap<String, (Previous, Instant)>,
@@ -56,15 +57,15 @@ impl Catalog {
     }
 
     /// All contents that anything is known of.
-    pub fn contents(&self) -> impl Iterator<Item = &String> {
-        self.known.keys()
+    pub fn contents(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(|content| &**content)
     }
 
     /// What is known below a directory.
-    pub fn below(&self, directory: &str) -> impl Iterator<Item = &String> {
+    pub fn below(&self, directory: &str) -> impl Iterator<Item = &str> {
         let prefix = format!("{directory}/");
-        let behind = self.known.range(prefix.clone()..);
-        behind.map(|(content, _)| content).take_while(move |content| content.starts_with(&prefix))
+        let behind = self.known.range::<str, _>((Bound::Included(&*prefix), Bound::Unbounded));
+        behind.map(|(content, _)| &**content).take_while(move |content| content.starts_with(&prefix))
     }
 
     /// There are files for a content again, or still.
@@ -92,9 +93,10 @@ impl Catalog {
                     close.push(fresh.content.clone());
                 }
                 let entry = Arc::new(fresh.entry.stamped(stamp));
-                let change = Change::Put(key(&fresh.content), entry.clone());
+                let content = self.name(&fresh.content);
+                let change = Change::Put(content.clone().into(), entry.clone());
                 let known = Known { entry: Some(entry), seen: fresh.seen, disowned: fresh.disowned };
-                self.note(fresh.content, known, neighbours);
+                self.note(content, known, neighbours);
                 change
             })
             .collect();
@@ -112,11 +114,11 @@ impl Catalog {
             return;
         }
         for content in close {
-            if let Some(known) = self.known.get_mut(&content)
+            if let Some(known) = self.known.get_mut(&*content)
                 && let Some(entry) = &mut known.entry
             {
                 *entry = Arc::new(entry.copy().stamped(now));
-                self.store.apply([Change::Put(key(&content), entry.clone())]);
+                self.store.apply([Change::Put(content.as_bytes().into(), entry.clone())]);
             }
         }
     }
@@ -128,12 +130,17 @@ impl Catalog {
         alive.or_else(|| self.deleted.get(content).map(|(previous, _)| *previous))
     }
 
-    fn note(&mut self, content: String, known: Known, neighbours: &mut Neighbours) {
+    /// The name of a content, held once for the store and for here.
+    fn name(&self, content: &str) -> Arc<str> {
+        self.known.get_key_value(content).map_or_else(|| content.into(), |(name, _)| name.clone())
+    }
+
+    fn note(&mut self, content: Arc<str>, known: Known, neighbours: &mut Neighbours) {
         let Some(entry) = &known.entry else { return };
         self.stats.published.add(1);
         self.stats.content_bytes.add(entry.identity_len() as u64);
         self.stats.held_bytes.add(entry.held_bytes() as u64);
-        self.deleted.remove(&content);
+        self.deleted.remove(&*content);
         match self.known.insert(content.clone(), known).and_then(|known| known.entry) {
             Some(old) => self.uncount(&old),
             None => {
@@ -156,7 +163,8 @@ impl Catalog {
             Fate::Hold { held, restore } => {
                 let mut changes = Vec::new();
                 for (content, entry) in restore {
-                    changes.push(Change::Put(key(&content), entry.clone()));
+                    let content = self.name(&content);
+                    changes.push(Change::Put(content.clone().into(), entry.clone()));
                     let disowned = self.known.get(&content).and_then(|known| known.disowned);
                     self.note(content, Known { entry: Some(entry), disowned, ..Known::default() }, neighbours);
                 }
@@ -169,10 +177,10 @@ impl Catalog {
     }
 
     fn forget(&mut self, content: String, certain: bool, now: Instant, neighbours: &mut Neighbours) -> Option<Change> {
-        let known = self.known.remove(&content)?;
+        let known = self.known.remove(&*content)?;
         if let Some(disowned) = known.disowned {
             let known = Known { disowned: Some(disowned), ..Known::default() };
-            self.known.insert(content.clone(), known);
+            self.known.insert(content.as_str().into(), known);
         }
         let entry = known.entry?;
         self.uncount(&entry);
@@ -181,7 +189,7 @@ impl Catalog {
         sidecars(&content, neighbours);
         let previous = Previous { stamp: entry.stamp(), hash: entry.hash() };
         self.deleted.insert(content.clone(), (previous, now));
-        let change = Change::Remove(key(&content));
+        let change = Change::Remove(content.as_bytes().into());
         if !certain {
             self.vanishing.removed(content, entry, now);
         }
@@ -207,11 +215,6 @@ impl Catalog {
         self.stats.content_bytes.sub(entry.identity_len() as u64);
         self.stats.held_bytes.sub(entry.held_bytes() as u64);
     }
-}
-
-/// The key under which a content is served.
-fn key(content: &str) -> Arc<[u8]> {
-    content.as_bytes().into()
 }
 
 /// The names that are hidden beside a content.

@@ -5,7 +5,9 @@
 
 use std::{
     fs::{File, Metadata, OpenOptions},
+    hash::{DefaultHasher, Hash, Hasher},
     io::{self, Read},
+    num::NonZero,
     os::{
         fd::AsRawFd,
         unix::fs::{MetadataExt, OpenOptionsExt},
@@ -21,7 +23,7 @@ use crate::{limits::MAX_FILE, stats::Refusal};
 pub const REST: Duration = Duration::from_millis(20);
 
 /// What tells one state of a file from another. A write cannot leave the change time as it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint {
     device: u64,
     inode: u64,
@@ -43,7 +45,7 @@ impl Fingerprint {
 
     /// What tells one writing of the file from another.
     pub fn rewrite(&self) -> Rewrite {
-        Rewrite { device: self.device, inode: self.inode, size: self.size, modified: self.modified }
+        Rewrite(digest(&(self.device, self.inode, self.size, self.modified)))
     }
 
     /// Seconds since 1970 of the last modification; 0 before.
@@ -52,13 +54,32 @@ impl Fingerprint {
     }
 }
 
-/// A [`Fingerprint`] that a change of the file's mode or owner leaves as it is.
+/// A digest of a [`Fingerprint`] that a change of the file's mode or owner leaves as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rewrite {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
+pub struct Rewrite(NonZero<u64>);
+
+/// A digest of the states of a content's files, for a table of all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark(Option<NonZero<u64>>);
+
+impl Mark {
+    /// Of a content's files, the sidecars behind the first.
+    pub fn of(files: &[Option<Fingerprint>]) -> Self {
+        let has_sidecars = files.iter().skip(1).any(Option::is_some);
+        // The lowest bit says it. The next one is always set, so that it is never zero.
+        Self(NonZero::new(digest(files).get() & !0b11 | 0b10 | u64::from(has_sidecars)))
+    }
+
+    /// There were no sidecars, or nothing is known.
+    pub fn is_bare(self) -> bool {
+        self.0.is_none_or(|digest| digest.get() & 1 == 0)
+    }
+}
+
+fn digest(value: &(impl Hash + ?Sized)) -> NonZero<u64> {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    NonZero::new(hasher.finish()).unwrap_or(NonZero::<u64>::MAX)
 }
 
 /// A file that may be read.

@@ -12,13 +12,13 @@ use std::{
 
 use super::{
     build::{self, Parts, Verdict},
-    load::{self, Absent, Fingerprint, Found, Rewrite, Unread},
+    load::{self, Absent, Fingerprint, Found, Mark, Rewrite, Unread},
     media::Types,
     names::{self, Role},
 };
 use crate::{stats::Refusal, store::Entry};
 
-/// The state of a path's files when they were last looked at, by [`Role`].
+/// The state of a path's files, by [`Role`].
 pub type Seen = [Option<Fingerprint>; Role::ALL.len()];
 
 /// What is known of a path.
@@ -26,8 +26,8 @@ pub type Seen = [Option<Fingerprint>; Role::ALL.len()];
 pub struct Known {
     /// The version that is served.
     pub entry: Option<Arc<Entry>>,
-    /// The files as they were.
-    pub seen: Seen,
+    /// The files as they were when they were last looked at.
+    pub seen: Mark,
     /// A `.mz` that did not hold the content beside it: it becomes none until it is rewritten.
     pub disowned: Option<Rewrite>,
 }
@@ -41,7 +41,7 @@ pub struct Fresh {
     /// The time of its file, in seconds since 1970.
     pub modified: u64,
     /// See [`Known::seen`].
-    pub seen: Seen,
+    pub seen: Mark,
     /// See [`Known::disowned`].
     pub disowned: Option<Rewrite>,
 }
@@ -148,7 +148,7 @@ impl Look<'_> {
         }
         sight.seen = std::array::from_fn(|role| files[role].as_ref().map(|found| found.fingerprint));
         sight.linked = files.iter().flatten().any(|found| found.linked);
-        if !self.force && known.is_some_and(|known| known.seen == sight.seen) {
+        if !self.force && known.is_some_and(|known| known.seen == Mark::of(&sight.seen)) {
             return Err(Outcome::Keep);
         }
 
@@ -191,9 +191,9 @@ impl Look<'_> {
     ) -> Result<Outcome, Outcome> {
         let has_plain = parts.plain.is_some();
         let held = known.and_then(|known| known.entry.as_ref());
-        let is_bare = |seen: &Seen| seen[1..].iter().all(Option::is_none);
         // A body taken over from a sidecar that is gone would outlive it.
-        let reusable = held.filter(|_| is_bare(&sight.seen) && known.is_some_and(|known| is_bare(&known.seen)));
+        let reusable =
+            held.filter(|_| Mark::of(&sight.seen).is_bare() && known.is_some_and(|known| known.seen.is_bare()));
         let (bodies, verdicts) = match build::bodies(parts, reusable.map(|entry| &**entry)) {
             Ok(built) => built,
             Err(corrupt) => {

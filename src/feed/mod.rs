@@ -29,7 +29,7 @@ use std::{
 };
 
 use catalog::{Catalog, Neighbours};
-use load::Fingerprint;
+use load::{Fingerprint, Mark};
 use look::{Fresh, Known, Look, Outcome, Refused, Sight};
 use media::Types;
 use names::{Role, Unpublished};
@@ -228,7 +228,7 @@ impl Feed {
                     self.revisit.extend(soon);
                     contents.extend(self.scan_below(&path));
                 }
-                contents.extend(path.to_str().into_iter().flat_map(|path| self.catalog.below(path)).cloned());
+                contents.extend(path.to_str().into_iter().flat_map(|path| self.catalog.below(path)).map(str::to_owned));
                 affected(&path, contents);
             }
             // Noted above.
@@ -256,7 +256,7 @@ impl Feed {
                 self.lost = false;
                 self.links = scan.links;
                 let mut contents = self.note(scan);
-                contents.extend(self.catalog.contents().cloned());
+                contents.extend(self.catalog.contents().map(str::to_owned));
                 self.look_at(contents, &Mode { load: !loud, ..Mode::default() });
             }
             Err(error) => self.lose(&error),
@@ -365,12 +365,13 @@ impl Feed {
             }
             Outcome::Keep => {
                 if let Some(known) = self.catalog.known_mut(&content) {
-                    *known = Known { entry: known.entry.take(), seen, disowned };
+                    *known = Known { entry: known.entry.take(), seen: Mark::of(&seen), disowned };
                 }
                 self.catalog.came_back(&content);
             }
             Outcome::Publish(entry, modified) => {
                 self.catalog.came_back(&content);
+                let seen = Mark::of(&seen);
                 batch.fresh.push(Fresh { content, entry: *entry, modified, seen, disowned });
             }
             Outcome::Gone => {
