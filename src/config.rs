@@ -101,6 +101,11 @@ struct ServeArgs {
     #[arg(long, value_name = "N", env = "CLOUDIA_MAX_CONNECTIONS")]
     max_connections: Option<usize>,
 
+    /// Hold at most so many bytes of files; what does not fit is not served [default: no limit]
+    #[arg(long, value_name = "SIZE", env = "CLOUDIA_MEMORY_LIMIT")]
+    #[serde(deserialize_with = "from_text")]
+    memory_limit: Option<Size>,
+
     /// How to wait for the network [default: auto]
     #[arg(long, value_name = "DRIVER", env = "CLOUDIA_IO")]
     io: Option<IoChoice>,
@@ -139,6 +144,29 @@ impl FromStr for Admin {
     }
 }
 
+/// A number of bytes, as people write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let shift = match text[digits.len()..].trim().to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B')
+        {
+            "" => Some(0),
+            "K" => Some(10),
+            "M" => Some(20),
+            "G" => Some(30),
+            "T" => Some(40),
+            _ => None,
+        };
+        let size = digits.parse::<u64>().ok().zip(shift).and_then(|(number, shift)| number.checked_mul(1 << shift));
+        size.map(Size).ok_or_else(|| format!("{text:?} is not a size such as 512M, 2G or 1000000000"))
+    }
+}
+
 /// What to do.
 #[derive(Debug)]
 pub enum Task {
@@ -171,6 +199,8 @@ pub struct Config {
     pub user: Option<String>,
     /// None: what the descriptor limit allows.
     pub max_connections: Option<usize>,
+    /// Bytes of files to hold at the most; None: no limit.
+    pub memory_limit: Option<u64>,
     /// How to wait.
     pub io: IoChoice,
 }
@@ -237,6 +267,7 @@ impl ServeArgs {
             grace: self.grace.or(below.grace),
             user: self.user.or(below.user),
             max_connections: self.max_connections.or(below.max_connections),
+            memory_limit: self.memory_limit.or(below.memory_limit),
             io: self.io.or(below.io),
         }
     }
@@ -272,12 +303,13 @@ impl ServeArgs {
             grace: within("grace", self.grace, 0, 5)?,
             user: self.user,
             max_connections: self.max_connections,
+            memory_limit: self.memory_limit.map(|Size(bytes)| bytes),
             io: self.io.unwrap_or_default(),
         })
     }
 }
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "data",
     "listen",
     "admin",
@@ -288,6 +320,7 @@ const KEYS: [&str; 11] = [
     "grace",
     "user",
     "max_connections",
+    "memory_limit",
     "io",
 ];
 
@@ -338,8 +371,23 @@ fn one_or_more<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
     addresses.iter().map(|address| address.parse().map_err(serde::de::Error::custom)).collect()
 }
 
-fn from_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Admin>, D::Error> {
-    String::deserialize(deserializer)?.parse().map(Some).map_err(serde::de::Error::custom)
+/// A string, or a number that stands for one.
+fn from_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: FromStr<Err = String>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a string")]
+    enum Text {
+        Text(String),
+        Number(u64),
+    }
+    let text = match Text::deserialize(deserializer)? {
+        Text::Text(text) => text,
+        Text::Number(number) => number.to_string(),
+    };
+    text.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 /// A usage error in one line: what clap says first, and its tip.

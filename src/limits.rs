@@ -54,6 +54,9 @@ pub const INFLATE_AT_ONCE: usize = 64 * 1024;
 pub const IDENTITIES: usize = 64 * 1024 * 1024;
 const _: () = assert!(IDENTITIES as u64 >= MAX_FILE);
 
+/// Bytes that an entry takes besides its bodies: names, tables, tags, and what the allocator adds.
+pub const ENTRY_BYTES: u64 = 500;
+
 /// Answers are collected up to about this many bytes before they are sent.
 pub const SEND_BATCH: usize = 64 * 1024;
 

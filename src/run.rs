@@ -112,7 +112,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     }
 
     let begun = Instant::now();
-    let (feed, summary) = Feed::load(config.data.clone(), store.clone(), feed_stats)
+    let (feed, summary) = Feed::load(config.data.clone(), store.clone(), feed_stats, config.memory_limit)
         .map_err(|error| unreadable_directory(&config.data, &error))?;
     let loaded = begun.elapsed();
     start_feed(feed, events.clone())?;

@@ -83,6 +83,8 @@ pub struct FeedStats {
     pub held_bytes: Counter,
     /// Versions published since the start, those of the first load included.
     pub published: Counter,
+    /// Versions whose compression was improved afterwards.
+    pub improved: Counter,
     /// Names removed.
     pub removed: Counter,
     /// Rescans of the directory.
@@ -110,6 +112,8 @@ pub enum Refusal {
     Name,
     /// It is a link out of the data directory, or to a name that is never published.
     Link,
+    /// The memory limit leaves no room for it.
+    Memory,
 }
 
 impl Refusal {
@@ -122,6 +126,7 @@ impl Refusal {
         Refusal::Stale,
         Refusal::Name,
         Refusal::Link,
+        Refusal::Memory,
     ];
 
     /// As a metric's label.
@@ -134,6 +139,7 @@ impl Refusal {
             Refusal::Stale => "stale",
             Refusal::Name => "name",
             Refusal::Link => "link",
+            Refusal::Memory => "memory",
         }
     }
 }

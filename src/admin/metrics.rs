@@ -74,6 +74,11 @@ fn feed(overview: &Overview, families: &mut Families) {
     families.one_gauge("cloudia_content_bytes", "Bytes of their contents.", feed.content_bytes.get());
     families.one_gauge("cloudia_held_bytes", "Bytes held for them in all codings.", feed.held_bytes.get());
     families.one_counter("cloudia_reloads_total", "Versions published, the first load included.", feed.published.get());
+    families.one_counter(
+        "cloudia_recompressions_total",
+        "Versions whose compression was improved afterwards.",
+        feed.improved.get(),
+    );
     families.one_counter("cloudia_removals_total", "Paths removed.", feed.removed.get());
     families.one_counter("cloudia_rescans_total", "Looks at the whole data directory.", feed.rescans.get());
     let refused =

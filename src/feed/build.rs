@@ -1,6 +1,6 @@
 //! Bytes to [`Entry`]: which of the files beside each other are believed, and what is made of them. Pure.
 
-use super::codec;
+use super::codec::{self, Effort};
 use crate::store::{Bodies, Entry};
 
 /// The bytes of one path's files. A sidecar that could not be read is not here.
@@ -44,6 +44,16 @@ pub enum Verdict {
     Mismatch,
 }
 
+/// What was made of the files.
+pub struct Built {
+    /// The bodies.
+    pub bodies: Bodies,
+    /// What became of the sidecars.
+    pub verdicts: Verdicts,
+    /// The deflate body was made here, so that more effort may make a better one.
+    pub is_improvable: bool,
+}
+
 /// The bodies that `parts` come to. Without a plain file the `.mz` is the content.
 ///
 /// `held` is the version that is served now: where it has the same content and there is no sidecar, its compressed body
@@ -51,7 +61,7 @@ pub enum Verdict {
 ///
 /// # Errors
 /// Why the `.mz`, where it alone would be the content, is refused.
-pub fn bodies(parts: Parts, held: Option<&Entry>) -> Result<(Bodies, Verdicts), codec::Corrupt> {
+pub fn bodies(parts: Parts, held: Option<&Entry>, effort: Effort) -> Result<Built, codec::Corrupt> {
     let mut verdicts = Verdicts::default();
     let mut deflate = None;
     let content = match (parts.plain, &parts.mz) {
@@ -89,11 +99,16 @@ pub fn bodies(parts: Parts, held: Option<&Entry>) -> Result<(Bodies, Verdicts), 
     }
     let br = foreign(parts.br, &content, codec::brotli_is, &mut verdicts.br);
     let zstd = foreign(parts.zst, &content, codec::zstd_is, &mut verdicts.zst);
+    let mut is_improvable = false;
     let deflate = deflate.map(Vec::into_boxed_slice).or_else(|| match held {
         Some(held) if held.has_content(&content) => held.deflate_body().map(Box::from),
-        _ => codec::deflate(&content).map(Vec::into_boxed_slice),
+        _ => {
+            let deflate = codec::deflate(&content, effort).map(Vec::into_boxed_slice);
+            is_improvable = deflate.is_some();
+            deflate
+        }
     });
-    Ok((Bodies { identity: content.into(), deflate, br, zstd }, verdicts))
+    Ok(Built { bodies: Bodies { identity: content.into(), deflate, br, zstd }, verdicts, is_improvable })
 }
 
 fn foreign(
@@ -181,7 +196,7 @@ mod tests {
             ),
         ];
         for (parts, verdict, deflated) in cases {
-            let (bodies, verdicts) = bodies(parts, None).unwrap();
+            let Built { bodies, verdicts, .. } = bodies(parts, None, Effort::Load).unwrap();
             assert_eq!(verdicts.mz, verdict);
             assert_eq!(bodies.deflate.as_deref(), Some(&deflated[10..deflated.len() - 8]));
             assert_eq!(*bodies.identity, content);
@@ -191,11 +206,13 @@ mod tests {
     #[test]
     fn a_lone_mz_is_the_content() {
         let content = "hello ".repeat(100).into_bytes();
-        let (bodies, _) = bodies(Parts { mz: Some(gzip(&content, 9)), ..Parts::default() }, None).unwrap();
+        let parts = Parts { mz: Some(gzip(&content, 9)), ..Parts::default() };
+        let Built { bodies, is_improvable, .. } = bodies(parts, None, Effort::Load).unwrap();
+        assert!(!is_improvable);
         let entry = Entry::new("text/plain", 1, bodies);
         assert_eq!(entry.identity(), Some(&content[..]));
         assert!(entry.offers(Coding::Gzip) && entry.offers(Coding::Deflate));
-        let refused = super::bodies(Parts { mz: Some(b"junk".to_vec()), ..Parts::default() }, None);
+        let refused = super::bodies(Parts { mz: Some(b"junk".to_vec()), ..Parts::default() }, None, Effort::Load);
         assert_eq!(refused.map(|_| ()), Err(codec::Corrupt::Unframed));
     }
 }

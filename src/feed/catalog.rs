@@ -5,18 +5,20 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Bound,
-    sync::Arc,
+    sync::{Arc, mpsc::Sender},
     time::{Duration, Instant},
 };
 
 use super::{
     build::{Previous, stamp},
+    improve::{Improvable, Improved},
     look::{Fresh, Known},
     names::Role,
     vanish::{Fate, Vanishing},
 };
 use crate::{
     clock::unix_now,
+    limits::ENTRY_BYTES,
     stats::FeedStats,
     store::{Change, Entry, Store},
 };
@@ -34,16 +36,31 @@ pub struct Catalog {
     /// Versions that were deleted, and when.
     deleted: HashMap<String, (Previous, Instant)>,
     vanishing: Vanishing,
+    improvements: Sender<Improvable>,
+    memory_limit: u64,
 }
 
 /// Contents that came or went hide or uncover the sidecars beside them: names to look at next.
 pub type Neighbours = BTreeSet<String>;
 
 impl Catalog {
-    /// An empty catalog over `store`.
-    pub fn new(store: Arc<Store>, stats: Arc<FeedStats>) -> Self {
-        let (known, deleted) = (BTreeMap::new(), HashMap::new());
-        Self { store, stats, known, published: 0, deleted, vanishing: Vanishing::default() }
+    /// An empty catalog over `store`, of at most `memory_limit` bytes. Who receives `improvements` may make them.
+    pub fn new(
+        store: Arc<Store>,
+        stats: Arc<FeedStats>,
+        improvements: Sender<Improvable>,
+        memory_limit: Option<u64>,
+    ) -> Self {
+        Self {
+            store,
+            stats,
+            known: BTreeMap::new(),
+            published: 0,
+            deleted: HashMap::new(),
+            vanishing: Vanishing::default(),
+            improvements,
+            memory_limit: memory_limit.unwrap_or(u64::MAX),
+        }
     }
 
     /// What is known of a content.
@@ -73,16 +90,21 @@ impl Catalog {
         self.vanishing.came_back(content);
     }
 
-    /// Publishes new versions, all at once.
-    pub fn publish(&mut self, fresh: Vec<Fresh>, neighbours: &mut Neighbours) {
+    /// Publishes new versions, all at once. Those that memory does not allow for are left out, and returned.
+    pub fn publish(&mut self, fresh: Vec<Fresh>, neighbours: &mut Neighbours) -> Vec<String> {
+        let mut refused = Vec::new();
         if fresh.is_empty() {
-            return;
+            return refused;
         }
         let now = unix_now();
         let mut close = Vec::new();
         let changes: Vec<Change> = fresh
             .into_iter()
-            .map(|fresh| {
+            .filter_map(|fresh| {
+                if !self.fits(&fresh) {
+                    refused.push(fresh.content);
+                    return None;
+                }
                 let previous = self.previous(&fresh.content);
                 let stamp = match &previous {
                     Some(previous) if previous.hash == fresh.entry.hash() => previous.stamp,
@@ -96,14 +118,43 @@ impl Catalog {
                 let content = self.name(&fresh.content);
                 let change = Change::Put(content.clone().into(), entry.clone());
                 let known = Known { entry: Some(entry), seen: fresh.seen, disowned: fresh.disowned };
+                if fresh.is_improvable {
+                    let entry = known.entry.as_ref().map(Arc::downgrade).unwrap_or_default();
+                    // Without that thread it stays as it is.
+                    let _ = self.improvements.send(Improvable { content: content.clone(), entry });
+                }
                 self.note(content, known, neighbours);
-                change
+                Some(change)
             })
             .collect();
         self.store.apply(changes);
         self.separate(close, now);
         self.stats.newest.set(now);
         self.stats.entries.set(self.published as u64);
+        refused
+    }
+
+    /// There is memory for a new version in place of the one before it.
+    fn fits(&self, fresh: &Fresh) -> bool {
+        let (held, new) = (self.stats.held_bytes.get(), fresh.entry.held_bytes() as u64);
+        let (old, names) = match self.known.get(&*fresh.content).and_then(|known| known.entry.as_ref()) {
+            Some(old) => (old.held_bytes() as u64, self.published as u64),
+            None => (0, self.published as u64 + 1),
+        };
+        (held + new).saturating_sub(old).saturating_add(names * ENTRY_BYTES) <= self.memory_limit
+    }
+
+    /// Swaps a better compression in, if it is of the version that is served.
+    pub fn improve(&mut self, improved: Improved) {
+        let Improved { content, entry: base, deflate } = improved;
+        let Some(known) = self.known.get_mut(&*content) else { return };
+        if let Some(entry) = known.entry.as_mut().filter(|entry| Arc::ptr_eq(entry, &base)) {
+            *entry = Arc::new(base.recompressed(deflate));
+            self.stats.improved.add(1);
+            self.stats.held_bytes.sub(base.held_bytes() as u64);
+            self.stats.held_bytes.add(entry.held_bytes() as u64);
+            self.store.apply([Change::Put(content.into(), entry.clone())]);
+        }
     }
 
     /// Two versions may share a stamp only within its second, while it is not sent. Where that second ended before the

@@ -215,14 +215,30 @@ fn decodes_to(mut decoder: impl Read, mut content: &[u8]) -> bool {
     }
 }
 
-/// Compresses `content` to a raw deflate stream; None if that is not smaller. The effort goes by size, so that a change
-/// is visible soon whatever it is.
-pub fn deflate(content: &[u8]) -> Option<Vec<u8>> {
-    let level = match content.len() {
-        0..=262_144 => 6,
-        262_145..=2_097_152 => 4,
-        _ => 1,
-    };
+/// How hard to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// A change, which is to be visible at once: a millisecond or two for 100 kB.
+    Change,
+    /// The first load, of which there may be gigabytes.
+    Load,
+    /// Nobody waits.
+    Best,
+}
+
+impl Effort {
+    fn level(self, len: usize) -> u32 {
+        match (self, len) {
+            (Effort::Change, 0..=8_192) => 6,
+            (Effort::Change, _) | (Effort::Load, 2_097_152..) => 1,
+            (Effort::Load, _) => 4,
+            (Effort::Best, _) => 9,
+        }
+    }
+}
+
+/// Compresses `content` to a raw deflate stream; None if that is not smaller.
+pub fn deflate(content: &[u8], effort: Effort) -> Option<Vec<u8>> {
     // A sample tells a picture from a text.
     const SAMPLE: usize = 64 * 1024;
     if content.len() > 4 * SAMPLE {
@@ -231,7 +247,7 @@ pub fn deflate(content: &[u8]) -> Option<Vec<u8>> {
             return None;
         }
     }
-    let compressed = compress(content, level)?;
+    let compressed = compress(content, effort.level(content.len()))?;
     (compressed.len() < content.len()).then_some(compressed)
 }
 
@@ -300,7 +316,7 @@ mod tests {
                 assert_eq!(open_mz(&[&whole, tail].concat()).unwrap_err(), Corrupt::Trailing);
             }
         }
-        assert_eq!(open_mz(&deflate(&content).unwrap()).unwrap_err(), Corrupt::Unframed);
+        assert_eq!(open_mz(&deflate(&content, Effort::Load).unwrap()).unwrap_err(), Corrupt::Unframed);
         assert_eq!(open_mz(b"").unwrap_err(), Corrupt::Unframed);
     }
 
@@ -353,8 +369,10 @@ mod tests {
 
     #[test]
     fn only_what_shrinks_is_compressed() {
-        assert!(deflate(&text()).unwrap().len() < text().len());
-        assert!(deflate(b"").is_none());
-        assert!(deflate(b"abc").is_none());
+        for effort in [Effort::Change, Effort::Load, Effort::Best] {
+            assert!(deflate(&text(), effort).unwrap().len() < text().len());
+            assert!(deflate(b"", effort).is_none());
+            assert!(deflate(b"abc", effort).is_none());
+        }
     }
 }

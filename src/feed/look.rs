@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    build::{self, Parts, Verdict},
+    build::{self, Built, Parts, Verdict},
+    codec::Effort,
     load::{self, Absent, Fingerprint, Found, Mark, Rewrite, Unread},
     media::Types,
     names::{self, Role},
@@ -40,6 +41,8 @@ pub struct Fresh {
     pub entry: Entry,
     /// The time of its file, in seconds since 1970.
     pub modified: u64,
+    /// Its compression was made in a hurry.
+    pub is_improvable: bool,
     /// See [`Known::seen`].
     pub seen: Mark,
     /// See [`Known::disowned`].
@@ -54,6 +57,8 @@ pub struct Look<'a> {
     pub types: &'a Types,
     /// Files that somebody is writing, relative to the root.
     pub writing: &'a HashMap<PathBuf, Instant>,
+    /// How hard to compress.
+    pub effort: Effort,
     /// Read the files although nothing about them seems to have changed.
     pub force: bool,
     /// Files that are read although somebody has them open: they have been still for long.
@@ -92,8 +97,15 @@ pub struct Refused {
 pub enum Outcome {
     /// Everything is as it was, or the last good version is kept.
     Keep,
-    /// This version is new. Its file is of this time, in seconds since 1970.
-    Publish(Box<Entry>, u64),
+    /// This version is new.
+    Publish {
+        /// The version, under a stamp that is not yet its own.
+        entry: Box<Entry>,
+        /// The time of its file, in seconds since 1970.
+        modified: u64,
+        /// Its compression was made in a hurry.
+        is_improvable: bool,
+    },
     /// There is no content any more.
     Gone,
     /// Somebody is writing this file; it is to be looked at when they close it.
@@ -194,7 +206,8 @@ impl Look<'_> {
         // A body taken over from a sidecar that is gone would outlive it.
         let reusable =
             held.filter(|_| Mark::of(&sight.seen).is_bare() && known.is_some_and(|known| known.seen.is_bare()));
-        let (bodies, verdicts) = match build::bodies(parts, reusable.map(|entry| &**entry)) {
+        let built = build::bodies(parts, reusable.map(|entry| &**entry), self.effort);
+        let Built { bodies, verdicts, is_improvable } = match built {
             Ok(built) => built,
             Err(corrupt) => {
                 sight.refuse(content, Role::Mz, Refusal::Corrupt, corrupt.to_string());
@@ -224,7 +237,7 @@ impl Look<'_> {
         let entry = Entry::new(self.types.of(content), modified, bodies).compact();
         match held {
             Some(held) if held.is_same(&entry) => Ok(Outcome::Keep),
-            _ => Ok(Outcome::Publish(Box::new(entry), modified)),
+            _ => Ok(Outcome::Publish { entry: Box::new(entry), modified, is_improvable }),
         }
     }
 

@@ -8,10 +8,12 @@
 mod build;
 mod catalog;
 pub mod codec;
+mod improve;
 mod load;
 mod look;
 mod media;
 mod names;
+mod root;
 mod scan;
 mod vanish;
 mod watch;
@@ -29,6 +31,8 @@ use std::{
 };
 
 use catalog::{Catalog, Neighbours};
+use codec::Effort;
+use improve::{Improvable, Improved};
 use load::{Fingerprint, Mark};
 use look::{Fresh, Known, Look, Outcome, Refused, Sight};
 use media::Types;
@@ -55,8 +59,12 @@ const POLL: Duration = Duration::from_secs(1);
 const REVISIT: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
 /// Events are lost in storms; a new watch is not set more often than this.
 const REWATCH: Duration = Duration::from_secs(1);
-/// New versions that are published at once, at the most: the first must not wait for the last.
+/// New versions that are published at once, at the most: the first must not wait for the last. In the first load nobody
+/// waits, and larger batches copy fewer maps.
 const BATCH: usize = 256;
+const LOAD_BATCH: usize = 4096;
+/// How often a long first load says how far it is.
+const PROGRESS: Duration = Duration::from_secs(2);
 /// From so many paths on, looking is shared among all cores.
 const MANY: usize = 64;
 
@@ -69,9 +77,9 @@ pub struct Feed {
     catalog: Catalog,
     types: Types,
     stats: Arc<FeedStats>,
-    hints: Receiver<Hint>,
+    news: Receiver<News>,
     /// For the watch, and for the one after it.
-    hint: Sender<Hint>,
+    tell_news: Sender<News>,
     /// With the identity of the directory that is watched.
     watch: Option<(Watch, (u64, u64))>,
     /// Files that somebody is writing, and since when they have been still.
@@ -96,6 +104,14 @@ pub struct Feed {
     next_scan: Instant,
 }
 
+/// What the feed is told.
+enum News {
+    /// Where to look.
+    Hint(Hint),
+    /// What can be swapped in.
+    Improved(Improved),
+}
+
 /// What the first load brought.
 pub struct Summary {
     /// Paths that are served.
@@ -107,23 +123,29 @@ pub struct Summary {
 }
 
 impl Feed {
-    /// Loads everything in `directory` into `store`.
+    /// Loads everything in `directory` into `store`, as far as `memory_limit`, in bytes, allows.
     ///
     /// # Errors
-    /// When the directory cannot be found or read.
-    pub fn load(directory: PathBuf, store: Arc<Store>, stats: Arc<FeedStats>) -> io::Result<(Self, Summary)> {
+    /// When the directory cannot be found or read, or a thread not be started.
+    pub fn load(
+        directory: PathBuf,
+        store: Arc<Store>,
+        stats: Arc<FeedStats>,
+        memory_limit: Option<u64>,
+    ) -> io::Result<(Self, Summary)> {
         let root = directory.canonicalize()?;
         std::fs::read_dir(&root)?;
-        let (hint, hints) = mpsc::channel();
+        let (tell_news, news) = mpsc::channel();
+        let improvements = start_improving(tell_news.clone())?;
         let now = Instant::now();
         let mut feed = Self {
             directory,
             root,
-            catalog: Catalog::new(store, stats.clone()),
+            catalog: Catalog::new(store, stats.clone(), improvements, memory_limit),
             types: Types::default(),
             stats,
-            hints,
-            hint,
+            news,
+            tell_news,
             watch: None,
             writing: HashMap::new(),
             empty: HashMap::new(),
@@ -152,14 +174,20 @@ impl Feed {
     pub fn run(mut self) {
         loop {
             let wait = self.next_wake().saturating_duration_since(Instant::now());
-            let first = match self.hints.recv_timeout(wait) {
-                Ok(hint) => Some(hint),
+            let first = match self.news.recv_timeout(wait) {
+                Ok(news) => Some(news),
                 Err(RecvTimeoutError::Timeout) => None,
                 // The feed itself holds a sender, so this cannot be; if it is, nothing can come any more.
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             // What has queued up meanwhile is one batch.
-            let hints: Vec<Hint> = first.into_iter().chain(self.hints.try_iter()).collect();
+            let mut hints = Vec::new();
+            for news in first.into_iter().chain(self.news.try_iter()) {
+                match news {
+                    News::Hint(hint) => hints.push(hint),
+                    News::Improved(improved) => self.catalog.improve(improved),
+                }
+            }
             self.follow(hints);
             self.keep_time();
         }
@@ -281,7 +309,7 @@ impl Feed {
             for content in contents {
                 let sight = self.looking(mode).at(&content, self.catalog.known(&content));
                 self.settle(content, sight, &mut batch);
-                self.catalog.publish(std::mem::take(&mut batch.fresh), &mut batch.neighbours);
+                self.publish(&mut batch);
             }
         } else {
             self.look_at_many(contents.into_iter().collect(), mode, &mut batch);
@@ -295,25 +323,49 @@ impl Feed {
     }
 
     fn looking<'a>(&'a self, mode: &'a Mode) -> Look<'a> {
-        let Mode { force, still, believe_empty, .. } = mode;
+        let Mode { force, still, believe_empty, load, .. } = mode;
         Look {
             root: &self.root,
             types: &self.types,
             writing: &self.writing,
+            effort: if *load { Effort::Load } else { Effort::Change },
             force: *force,
             still,
             believe_empty: *believe_empty,
         }
     }
 
-    /// Looks at contents side by side, [`BATCH`] and [`BATCH`]; at the start, when nobody is served yet, all together.
+    /// Looks at contents side by side, batch by batch.
     fn look_at_many(&mut self, contents: Vec<String>, mode: &Mode, batch: &mut Batch) {
-        let size = if mode.load { contents.len() } else { BATCH };
-        for contents in contents.chunks(size) {
-            for (content, sight) in self.sights(contents, mode) {
+        let mut next_progress = Instant::now() + PROGRESS;
+        let mut done = 0;
+        for some in contents.chunks(if mode.load { LOAD_BATCH } else { BATCH }) {
+            for (content, sight) in self.sights(some, mode) {
                 self.settle(content, sight, batch);
             }
-            self.catalog.publish(std::mem::take(&mut batch.fresh), &mut batch.neighbours);
+            self.publish(batch);
+            done += some.len();
+            if mode.load && Instant::now() >= next_progress {
+                next_progress = Instant::now() + PROGRESS;
+                let megabytes = self.stats.content_bytes.get() / 1_000_000;
+                tracing::info!("loading: {done} of {} files, {megabytes} MB so far", contents.len());
+            }
+        }
+        if mode.load {
+            // Everything was looked at, what is beside it as well.
+            batch.neighbours.clear();
+        }
+    }
+
+    fn publish(&mut self, batch: &mut Batch) {
+        let refused = self.catalog.publish(std::mem::take(&mut batch.fresh), &mut batch.neighbours);
+        if let Some(first) = refused.first() {
+            self.stats.refused[Refusal::Memory as usize].add(refused.len() as u64);
+            tracing::error!(
+                "{first:?} and {} other files do not fit the memory limit: they are not served, or not their new versions; \
+                 raise --memory-limit, or publish less",
+                refused.len() - 1
+            );
         }
     }
 
@@ -369,10 +421,10 @@ impl Feed {
                 }
                 self.catalog.came_back(&content);
             }
-            Outcome::Publish(entry, modified) => {
+            Outcome::Publish { entry, modified, is_improvable } => {
                 self.catalog.came_back(&content);
                 let seen = Mark::of(&seen);
-                batch.fresh.push(Fresh { content, entry: *entry, modified, seen, disowned });
+                batch.fresh.push(Fresh { content, entry: *entry, modified, is_improvable, seen, disowned });
             }
             Outcome::Gone => {
                 if let Some(known) = self.catalog.known_mut(&content) {
@@ -457,55 +509,6 @@ impl Feed {
         }
     }
 
-    /// The data directory may have been replaced, or be there again.
-    fn check_root(&mut self) {
-        match self.directory.canonicalize().and_then(|root| std::fs::read_dir(&root).map(|_| root)) {
-            Ok(root) if self.lost || root != self.root || !self.is_watched(&root) => {
-                tracing::info!("the data directory {} is looked at anew", self.directory.display());
-                self.root = root;
-                self.watch();
-                self.rescan(true);
-            }
-            Ok(_) => {}
-            Err(error) => self.lose(&error),
-        }
-    }
-}
-
-impl Feed {
-    /// Watches the root as it is now, in place of what was watched before.
-    fn watch(&mut self) {
-        self.watch = None;
-        self.next_watch = Instant::now() + REWATCH;
-        let identity = identity(&self.root);
-        match Watch::new(&self.root, self.hint.clone()) {
-            Ok(watch) => self.watch = identity.map(|identity| (watch, identity)),
-            Err(error) => tracing::warn!(
-                "{} cannot be watched ({error}); it is looked at every second instead. If there are too many \
-                 directories: sysctl -w fs.inotify.max_user_watches=1048576 fs.inotify.max_user_instances=1024",
-                self.root.display()
-            ),
-        }
-    }
-
-    fn is_watched(&self, root: &Path) -> bool {
-        match &self.watch {
-            Some((_, watched)) => Some(*watched) == identity(root),
-            // There is nothing that another watch would do better; everything is looked at all the time.
-            None => true,
-        }
-    }
-
-    fn lose(&mut self, error: &io::Error) {
-        if !self.lost {
-            self.lost = true;
-            tracing::error!(
-                "the data directory {} cannot be read ({error}); its last content is kept until it can",
-                self.directory.display()
-            );
-        }
-    }
-
     /// Says once of each state of a file why it is not believed.
     fn tell(&mut self, refused: Refused) {
         let Refused { path, fingerprint, refusal, reason } = refused;
@@ -517,6 +520,14 @@ impl Feed {
             self.told.insert(path, state);
         }
     }
+}
+
+/// Starts the thread that improves what the returned end is given.
+fn start_improving(news: Sender<News>) -> io::Result<Sender<Improvable>> {
+    let (improvements, jobs) = mpsc::channel();
+    let work = move || improve::run(&jobs, |improved| drop(news.send(News::Improved(improved))));
+    std::thread::Builder::new().name("improve".to_owned()).spawn(work)?;
+    Ok(improvements)
 }
 
 /// How a number of contents is looked at; see [`Look`].
@@ -549,10 +560,4 @@ fn affected(path: &Path, contents: &mut BTreeSet<String>) {
     if role != Role::Mz {
         contents.insert(path.to_owned());
     }
-}
-
-/// What tells a directory from another that has taken its place.
-fn identity(root: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    root.metadata().ok().map(|meta| (meta.dev(), meta.ino()))
 }

@@ -2,10 +2,7 @@
 //!
 //! Directories are watched, never files: a rename over a file hides from a watch on the file.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::mpsc::Sender,
-};
+use std::path::{Path, PathBuf};
 
 use notify::{
     Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
@@ -37,24 +34,21 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches `root`, which must be a real path, and sends what happens to `hints`.
+    /// Watches `root`, which must be a real path, and tells what happens.
     ///
     /// # Errors
     /// What the system says, above all that there are too many watches.
-    pub fn new(root: &Path, hints: Sender<Hint>) -> notify::Result<Self> {
-        let send = move |event: notify::Result<Event>| {
+    pub fn new(root: &Path, tell: impl Fn(Hint) + Send + 'static) -> notify::Result<Self> {
+        let tell_all = move |event: notify::Result<Event>| {
             let hints_of = match event {
                 Ok(event) => translate(event),
                 // Whatever it was, a look at everything mends it.
                 Err(_) => vec![Hint::Lost],
             };
-            for hint in hints_of {
-                // The feed has ended, and with it this watch is about to.
-                let _ = hints.send(hint);
-            }
+            hints_of.into_iter().for_each(&tell);
         };
         // A link's target is watched where it lies, if that is below the root; nothing else is served.
-        let mut watcher = RecommendedWatcher::new(send, Config::default().with_follow_symlinks(false))?;
+        let mut watcher = RecommendedWatcher::new(tell_all, Config::default().with_follow_symlinks(false))?;
         watcher.watch(root, RecursiveMode::Recursive)?;
         Ok(Self { _watcher: watcher })
     }
