@@ -123,15 +123,47 @@ pub enum Unread {
     Refused(Refusal, String),
 }
 
-/// Looks for the file `relative` below `root`, which must be a real path.
-pub fn find(root: &Path, relative: &Path) -> Result<Found, Absent> {
-    let path = root.join(relative);
-    let real = match path.canonicalize() {
-        Ok(real) => real,
-        Err(error) => return Err(absent(&error)),
+/// A directory below the root, with the place where it really is: looking that up costs more than all else of a look.
+#[derive(Default)]
+pub struct Place {
+    directory: PathBuf,
+    real: PathBuf,
+    linked: bool,
+}
+
+impl Place {
+    /// Goes to the directory of `relative`, unless it is there already.
+    fn enter(&mut self, root: &Path, relative: &Path) -> Result<(), Absent> {
+        let directory = relative.parent().unwrap_or(Path::new(""));
+        if self.real.as_os_str().is_empty() || self.directory != directory {
+            let path = root.join(directory);
+            self.real = PathBuf::new();
+            let real = path.canonicalize().map_err(|error| absent(&error))?;
+            *self = Self { directory: directory.to_owned(), linked: real != path, real };
+        }
+        Ok(())
+    }
+}
+
+/// Looks for the file `relative` below `root`, which must be a real path. `place` is where the last search ended; it must
+/// not be older than one look at things.
+pub fn find(root: &Path, relative: &Path, place: &mut Place) -> Result<Found, Absent> {
+    place.enter(root, relative)?;
+    let Some(name) = relative.file_name() else {
+        return Err(Absent::Missing);
     };
-    let linked = real != path;
-    if linked && !leads_to_published_places(root, relative, &real) {
+    let path = place.real.join(name);
+    let meta = std::fs::symlink_metadata(&path).map_err(|error| absent(&error))?;
+    if !meta.is_symlink() && !place.linked {
+        let found = Found { path, fingerprint: Fingerprint::of(&meta), linked: false };
+        return if meta.is_file() { Ok(found) } else { Err(Absent::Missing) };
+    }
+    find_linked(root, relative, &path)
+}
+
+fn find_linked(root: &Path, relative: &Path, path: &Path) -> Result<Found, Absent> {
+    let real = path.canonicalize().map_err(|error| absent(&error))?;
+    if !leads_to_published_places(root, relative, &real) {
         let reason = "is a link out of the data directory or to a name that is never published".to_owned();
         return Err(Absent::Refused(Refusal::Link, reason));
     }
@@ -139,7 +171,7 @@ pub fn find(root: &Path, relative: &Path) -> Result<Found, Absent> {
     if !meta.is_file() {
         return Err(Absent::Missing);
     }
-    Ok(Found { path: real, fingerprint: Fingerprint::of(&meta), linked })
+    Ok(Found { path: real, fingerprint: Fingerprint::of(&meta), linked: true })
 }
 
 /// No link on the way to `relative` leads where nothing is published, nor does the last one disguise a `.mz`.

@@ -13,7 +13,7 @@ use std::{
 use super::{
     build::{self, Built, Parts, Verdict},
     codec::Effort,
-    load::{self, Absent, Fingerprint, Found, Mark, Rewrite, Unread},
+    load::{self, Absent, Fingerprint, Found, Mark, Place, Rewrite, Unread},
     media::Types,
     names::{self, Role},
 };
@@ -119,7 +119,7 @@ pub enum Outcome {
 impl Look<'_> {
     /// Looks at the files of `content`, a path relative to the root. A panic, which would end the feed for good, costs
     /// that path only.
-    pub fn at(&self, content: &str, known: Option<&Known>) -> Sight {
+    pub fn at(&self, content: &str, known: Option<&Known>, place: &mut Place) -> Sight {
         let mut sight = Sight {
             outcome: Outcome::Keep,
             seen: Seen::default(),
@@ -131,7 +131,8 @@ impl Look<'_> {
             sight.outcome = Outcome::Gone;
             return sight;
         }
-        let look = AssertUnwindSafe(|| self.outcome(content, known, &mut sight).unwrap_or_else(|outcome| outcome));
+        let look =
+            AssertUnwindSafe(|| self.outcome(content, known, place, &mut sight).unwrap_or_else(|outcome| outcome));
         sight.outcome = catch_unwind(look).unwrap_or_else(|_| {
             let reason = "makes the program fail, a defect to report; its last good version is kept".to_owned();
             sight.refuse(content, Role::Plain, Refusal::Corrupt, reason);
@@ -141,14 +142,20 @@ impl Look<'_> {
     }
 
     /// The early ways out are errors, so that the whole story is one read from top to bottom.
-    fn outcome(&self, content: &str, known: Option<&Known>, sight: &mut Sight) -> Result<Outcome, Outcome> {
-        if self.is_hidden_sidecar(content) {
+    fn outcome(
+        &self,
+        content: &str,
+        known: Option<&Known>,
+        place: &mut Place,
+        sight: &mut Sight,
+    ) -> Result<Outcome, Outcome> {
+        if self.is_hidden_sidecar(content, place) {
             return Err(Outcome::Gone);
         }
         let mut files: [Option<Found>; 5] = Default::default();
         for role in Role::ALL {
             let has_plain = files[Role::Plain as usize].is_some();
-            files[role as usize] = self.find(content, role, has_plain, sight)?;
+            files[role as usize] = self.find(content, role, has_plain, place, sight)?;
         }
         let has_plain = files[Role::Plain as usize].is_some();
         let mz = &mut files[Role::Mz as usize];
@@ -242,20 +249,27 @@ impl Look<'_> {
     }
 
     /// `today.js.gz` is hidden while there is a `today.js` or a `today.js.mz`, published or not.
-    fn is_hidden_sidecar(&self, content: &str) -> bool {
+    fn is_hidden_sidecar(&self, content: &str, place: &mut Place) -> bool {
         let (base, role) = names::split(content);
         match role {
             Role::Plain => false,
             Role::Mz => true,
             Role::Gz | Role::Br | Role::Zst => [Role::Plain, Role::Mz]
                 .iter()
-                .any(|role| load::find(self.root, Path::new(&format!("{base}{}", role.suffix()))).is_ok()),
+                .any(|role| load::find(self.root, Path::new(&format!("{base}{}", role.suffix())), place).is_ok()),
         }
     }
 
-    fn find(&self, content: &str, role: Role, has_plain: bool, sight: &mut Sight) -> Result<Option<Found>, Outcome> {
+    fn find(
+        &self,
+        content: &str,
+        role: Role,
+        has_plain: bool,
+        place: &mut Place,
+        sight: &mut Sight,
+    ) -> Result<Option<Found>, Outcome> {
         let path = PathBuf::from(format!("{content}{}", role.suffix()));
-        let found = match load::find(self.root, &path) {
+        let found = match load::find(self.root, &path, place) {
             Ok(found) => found,
             Err(Absent::Missing) => return Ok(None),
             Err(Absent::Refused(refusal, reason)) => {

@@ -33,7 +33,7 @@ use std::{
 use catalog::{Catalog, Neighbours};
 use codec::Effort;
 use improve::{Improvable, Improved};
-use load::{Fingerprint, Mark};
+use load::{Fingerprint, Mark, Place};
 use look::{Fresh, Known, Look, Outcome, Refused, Sight};
 use media::Types;
 use names::{Role, Unpublished};
@@ -160,9 +160,11 @@ impl Feed {
             next_root: now + ROOT,
             next_scan: now,
         };
-        // Watching begins first, so that what changes during the load is seen.
-        feed.watch();
         feed.rescan(false);
+        // Watched from the beginning, every file that is read would be an event. A second look, at names and times only,
+        // finds what has changed since the first.
+        feed.watch();
+        feed.rescan(true);
         let stats = &feed.stats;
         let (entries, content_bytes, held_bytes) = (&stats.entries, &stats.content_bytes, &stats.held_bytes);
         let summary =
@@ -306,8 +308,9 @@ impl Feed {
     fn look_at(&mut self, contents: BTreeSet<String>, mode: &Mode) {
         let mut batch = Batch::default();
         if contents.len() < MANY {
+            let mut place = Place::default();
             for content in contents {
-                let sight = self.looking(mode).at(&content, self.catalog.known(&content));
+                let sight = self.looking(mode).at(&content, self.catalog.known(&content), &mut place);
                 self.settle(content, sight, &mut batch);
                 self.publish(&mut batch);
             }
@@ -375,8 +378,9 @@ impl Feed {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let work = || {
             let mut sights = Vec::new();
+            let mut place = Place::default();
             while let Some(content) = contents.get(next.fetch_add(1, Ordering::Relaxed)) {
-                sights.push((content.clone(), look.at(content, catalog.known(content))));
+                sights.push((content.clone(), look.at(content, catalog.known(content), &mut place)));
             }
             sights
         };

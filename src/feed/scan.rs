@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs::FileType,
     io,
     path::{Path, PathBuf},
 };
@@ -48,13 +49,15 @@ impl Scan {
         let entries = std::fs::read_dir(&real)?;
         above.push(real);
         for entry in entries.flatten() {
-            self.name(root, &relative.join(entry.file_name()), above);
+            if let Ok(kind) = entry.file_type() {
+                self.name(root, &relative.join(entry.file_name()), kind, above);
+            }
         }
         above.pop();
         Ok(())
     }
 
-    fn name(&mut self, root: &Path, relative: &Path, above: &mut Vec<PathBuf>) {
+    fn name(&mut self, root: &Path, relative: &Path, mut kind: FileType, above: &mut Vec<PathBuf>) {
         let path = match names::check(relative) {
             Ok(path) => path,
             Err(Unpublished::Meant) => return,
@@ -63,11 +66,8 @@ impl Scan {
                 return;
             }
         };
-        let full = root.join(relative);
-        let Ok(mut kind) = full.symlink_metadata().map(|meta| meta.file_type()) else {
-            return;
-        };
         if kind.is_symlink() {
+            let full = root.join(relative);
             self.links = true;
             // Links to files are judged when the file is looked at; a link to a directory must be before it is walked.
             match full.canonicalize().and_then(|real| Ok((real.symlink_metadata()?.file_type(), real))) {
