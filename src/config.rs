@@ -42,11 +42,14 @@ pub struct Cli {
 enum Command {
     /// Serve a data directory (the default command)
     Serve(ServeArgs),
-    /// Say whether a configuration is good: exit 0 if it is, 1 if not
+    /// Say whether a configuration is good, or what of a directory would be served: exit 0 if all is well, 1 if not
     Check {
-        /// The file to check
+        /// The configuration to check
         #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        config: Option<PathBuf>,
+        /// The data directory to look through: what would be served, and what refused
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
     },
 }
 
@@ -172,8 +175,13 @@ impl FromStr for Size {
 pub enum Task {
     /// Serve.
     Serve(Box<Config>),
-    /// Say that this configuration is good.
-    Good(PathBuf),
+    /// Say that a configuration is good, and look through a data directory.
+    Check {
+        /// The configuration, which was checked.
+        config: Option<PathBuf>,
+        /// The directory.
+        data: Option<PathBuf>,
+    },
 }
 
 /// A configuration that was checked.
@@ -230,9 +238,15 @@ impl Task {
     pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Self, ConfigError> {
         let cli = Cli::try_parse_from(arguments).map_err(ConfigError::Usage)?;
         match cli.command {
-            Some(Command::Check { config }) => {
-                let checked = file(&config).and_then(|args| args.check().map_err(|error| of_file(&config, &error)));
-                checked.map(|_| Task::Good(config)).map_err(ConfigError::Checked)
+            Some(Command::Check { config: None, data: None }) => Err(ConfigError::Value(
+                "check needs --config FILE or --data DIR (cloudia --help tells more)".to_owned(),
+            )),
+            Some(Command::Check { config, data }) => {
+                if let Some(config) = &config {
+                    let checked = file(config).and_then(|args| args.check().map_err(|error| of_file(config, &error)));
+                    checked.map_err(ConfigError::Checked)?;
+                }
+                Ok(Task::Check { config, data })
             }
             Some(Command::Serve(args)) => args.into_task(),
             None => cli.serve.into_task(),
@@ -418,7 +432,7 @@ mod tests {
         let arguments = std::iter::once("cloudia").chain(arguments.iter().copied()).map(Into::into);
         match Task::parse(arguments) {
             Ok(Task::Serve(config)) => Ok(*config),
-            Ok(Task::Good(_)) => Err("checked".to_owned()),
+            Ok(Task::Check { .. }) => Err("checked".to_owned()),
             Err(ConfigError::Usage(error)) => Err(OneLine(&error).to_string()),
             Err(error) => Err(error.to_string()),
         }

@@ -24,6 +24,7 @@
 //! waiting, receiving and sending. `serve` and `feed` never meet; `tests/tidy.rs` holds the import directions.
 
 pub mod admin;
+pub mod check;
 pub mod clock;
 pub mod config;
 pub mod feed;

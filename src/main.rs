@@ -3,6 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 use cloudia::{
+    check,
     config::{ConfigError, OneLine, Task},
     run,
 };
@@ -20,10 +21,11 @@ fn main() -> ExitCode {
         Err(error @ ConfigError::Checked(_)) => return fail(&error, 1),
     };
     match task {
-        Task::Good(file) => {
-            let _ = writeln!(std::io::stdout(), "{} is good", file.display());
-            ExitCode::SUCCESS
-        }
+        Task::Check { config, data } => match check::check(config.as_deref(), data.as_deref()) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => fail(&error, 1),
+        },
         Task::Serve(config) => match run::run(*config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error @ run::Error::Start(_)) => fail(&error, 2),

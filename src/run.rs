@@ -107,7 +107,8 @@ pub fn run(config: Config) -> Result<(), Error> {
     let stage = Arc::new(StageCell::default());
     let admin_url = admin.as_ref().map(Bound::url);
     if let Some(admin) = admin {
-        let overview = Overview::new(stage.clone(), worker_stats.clone(), feed_stats.clone(), SystemTime::now());
+        let overview =
+            Overview::new(stage.clone(), worker_stats.clone(), feed_stats.clone(), store.clone(), SystemTime::now());
         admin::start(admin, overview).map_err(|error| start_error("the admin thread", &error))?;
     }
 

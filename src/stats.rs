@@ -1,7 +1,14 @@
 //! Counters. Each worker has its own, on its own cache lines, written with plain stores by that worker alone and summed
 //! by whoever reads them.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use crate::{serve::status::Status, store::Coding};
 
@@ -93,6 +100,83 @@ pub struct FeedStats {
     pub refused: [Counter; Refusal::ALL.len()],
     /// When the newest version was published, in seconds since 1970.
     pub newest: Counter,
+    /// How long changes took to become visible.
+    pub visible: Visible,
+    /// What is not believed now.
+    pub rejections: Rejections,
+}
+
+/// Times from the news of a change to its new version.
+pub struct Visible(Option<prometheus::Histogram>);
+
+impl Visible {
+    /// Seconds; a change is to be visible in some milliseconds, and is in 50.
+    const BUCKETS: [f64; 11] = [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0];
+    const NAME: &str = "cloudia_change_visible_seconds";
+    const HELP: &str = "Time from the news of a change to its new version being served.";
+
+    /// Notes that a change took so long.
+    pub fn note(&self, took: Duration) {
+        if let Some(histogram) = &self.0 {
+            histogram.observe(took.as_secs_f64());
+        }
+    }
+
+    /// What was noted, as a metric.
+    pub fn metric(&self) -> Option<&prometheus::Histogram> {
+        self.0.as_ref()
+    }
+}
+
+impl Default for Visible {
+    fn default() -> Self {
+        let options = prometheus::HistogramOpts::new(Self::NAME, Self::HELP).buckets(Self::BUCKETS.to_vec());
+        // The options are constants of this type. Were they not sound, the metric would be missing, which a test sees.
+        Self(prometheus::Histogram::with_opts(options).ok())
+    }
+}
+
+/// Files that are not believed, with the reason, as long as that lasts.
+#[derive(Default)]
+pub struct Rejections(Mutex<BTreeMap<String, Rejection>>);
+
+/// Why a file is not believed.
+#[derive(Clone, Debug)]
+pub struct Rejection {
+    /// The kind.
+    pub refusal: Refusal,
+    /// In words that follow the file's name.
+    pub reason: String,
+    /// Since when, in seconds since 1970.
+    pub since: u64,
+}
+
+impl Rejections {
+    /// Files beyond this number are counted only.
+    const MOST: usize = 10_000;
+
+    /// Notes a file, relative to the data directory.
+    pub fn note(&self, path: String, rejection: Rejection) {
+        let mut files = self.files();
+        if files.len() < Self::MOST || files.contains_key(&path) {
+            files.insert(path, rejection);
+        }
+    }
+
+    /// Forgets a file.
+    pub fn forget(&self, path: &str) {
+        self.files().remove(path);
+    }
+
+    /// Those that are noted, by path.
+    pub fn all(&self) -> BTreeMap<String, Rejection> {
+        self.files().clone()
+    }
+
+    fn files(&self) -> MutexGuard<'_, BTreeMap<String, Rejection>> {
+        // Nothing in here is left by halves.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Why a file is not published, or not used as a sidecar.

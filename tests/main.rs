@@ -25,6 +25,7 @@ mod deadlines;
 mod exchange;
 mod feed;
 mod feed_edges;
+mod fresh;
 mod fuzz;
 mod harness;
 mod identity;

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 seen = set()
 for family in text_string_to_metric_families(sys.stdin.read()):
     assert family.documentation.strip(), family.name + ' has no help'
-    assert family.type in ('counter', 'gauge'), family
+    assert family.type in ('counter', 'gauge', 'histogram'), family
     assert family.samples, family.name + ' has no samples'
     assert family.name not in seen, family.name + ' stands twice'
     seen.add(family.name)

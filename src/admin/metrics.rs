@@ -89,6 +89,17 @@ fn feed(overview: &Overview, families: &mut Families) {
         "When the newest version was published, in seconds since 1970.",
         feed.newest.get(),
     );
+    let stamps = overview.store.entries().into_iter().map(|(_, entry)| entry.stamp());
+    let (oldest, newest) = stamps.fold((u64::MAX, 0), |(oldest, newest), stamp| (oldest.min(stamp), newest.max(stamp)));
+    if oldest <= newest {
+        let help = "The stamp of the oldest version that is served, in seconds since 1970.";
+        families.one_gauge("cloudia_oldest_entry_timestamp_seconds", help, oldest);
+        let help = "The stamp of the newest version that is served, in seconds since 1970.";
+        families.one_gauge("cloudia_newest_entry_timestamp_seconds", help, newest);
+    }
+    if let Some(histogram) = feed.visible.metric() {
+        let _ = families.0.register(Box::new(histogram.clone()));
+    }
 }
 
 struct Families(Registry);

@@ -1,7 +1,7 @@
 //! Health, metrics and status, on a listener of its own.
 //!
 //! It runs on threads of its own, a short-lived one for each connection, so that a question never waits behind the feed
-//! nor a worker behind a question. It shows nothing of the data directory, and answers only those who come to it under
+//! nor a worker behind a question. It shows the names of the data directory, none of its contents, and answers only those who come to it under
 //! its own name: a page of the web that resolves its name to this address is refused.
 
 mod metrics;
@@ -25,6 +25,7 @@ use crate::{
         target::Target,
     },
     stats::{FeedStats, WorkerStats},
+    store::Store,
 };
 
 /// What there is to tell.
@@ -32,6 +33,7 @@ pub struct Overview {
     stage: Arc<StageCell>,
     workers: Vec<Arc<WorkerStats>>,
     feed: Arc<FeedStats>,
+    store: Arc<Store>,
     started: SystemTime,
 }
 
@@ -41,9 +43,10 @@ impl Overview {
         stage: Arc<StageCell>,
         workers: Vec<Arc<WorkerStats>>,
         feed: Arc<FeedStats>,
+        store: Arc<Store>,
         started: SystemTime,
     ) -> Self {
-        Self { stage, workers, feed, started }
+        Self { stage, workers, feed, store, started }
     }
 
     fn sum(&self, count: impl Fn(&WorkerStats) -> u64) -> u64 {
@@ -200,7 +203,7 @@ fn answer(request: &Request<'_, '_>, overview: &Overview) -> Reply {
             Stage::Loading | Stage::Draining => Reply::line(Status::ServiceUnavailable),
         },
         b"/metrics" => Reply::new(metrics::CONTENT_TYPE, metrics::text(overview)),
-        b"/status.json" => Reply::new("application/json", status::json(overview)),
+        b"/status.json" => Reply::new("application/json", status::json(overview, target.query)),
         b"/status" | b"/" => Reply::new("text/html; charset=utf-8", status::page(overview)),
         _ => Reply::line(Status::NotFound),
     }

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use serde_json::json;
 
 use super::Overview;
-use crate::{run::Stage, serve::status::Status, stats::Refusal, store::Coding};
+use crate::{clock::unix_now, run::Stage, serve::status::Status, stats::Refusal, store::Coding};
 
-/// `/status.json`
-pub(super) fn json(overview: &Overview) -> String {
+/// `/status.json`; `query` says which page of the entries.
+pub(super) fn json(overview: &Overview, query: Option<&[u8]>) -> String {
     let feed = &overview.feed;
     let by_status = Status::ALL
         .iter()
@@ -46,8 +46,66 @@ pub(super) fn json(overview: &Overview) -> String {
             "last_publication": feed.newest.get(),
             "rejected": refused.collect::<serde_json::Map<_, _>>(),
         },
+        "entries": entries(overview, query.unwrap_or_default()),
+        "rejections": rejections(overview),
     });
     format!("{status}\n")
+}
+
+/// Entries on a page, where the query does not say, and at the most.
+const PER_PAGE: usize = 100;
+const MOST_PER_PAGE: usize = 10_000;
+
+/// A page of the entries, in the order of their paths: `?page=2&per_page=50`.
+fn entries(overview: &Overview, query: &[u8]) -> serde_json::Value {
+    let number = |name: &str| {
+        let value = query.split(|byte| *byte == b'&').find_map(|item| item.strip_prefix(name.as_bytes()))?;
+        std::str::from_utf8(value).ok()?.parse::<usize>().ok()
+    };
+    let page = number("page=").unwrap_or(1).max(1);
+    let per_page = number("per_page=").unwrap_or(PER_PAGE).clamp(1, MOST_PER_PAGE);
+    let entries = overview.store.entries();
+    let rejected = overview.feed.rejections.all();
+    let now = unix_now();
+    let list = entries.iter().skip((page - 1).saturating_mul(per_page)).take(per_page).map(|(key, entry)| {
+        let name = String::from_utf8_lossy(key);
+        let codings = Coding::ALL.iter().filter(|coding| entry.offers(**coding)).map(|coding| coding.name());
+        // The file itself or its `.mz`: other sidecars do not keep a version from being replaced.
+        let rejection = rejected.get(&*name).or_else(|| rejected.get(&format!("{name}.mz")));
+        json!({
+            "path": format!("/{name}"),
+            "bytes": entry.identity_len(),
+            "held_bytes": entry.held_bytes(),
+            "codings": codings.collect::<Vec<_>>(),
+            "stamp": entry.stamp(),
+            "age_seconds": now.saturating_sub(entry.stamp()),
+            "etag": String::from_utf8_lossy(entry.etag()),
+            // Its file says something else, which is not believed.
+            "is_last_good_version": rejection.is_some(),
+            "rejection": rejection.map(|rejection| &rejection.reason),
+        })
+    });
+    json!({
+        "total": entries.len(),
+        "page": page,
+        "per_page": per_page,
+        "pages": entries.len().div_ceil(per_page),
+        "list": list.collect::<Vec<_>>(),
+    })
+}
+
+/// Files that are not believed now.
+fn rejections(overview: &Overview) -> serde_json::Value {
+    let all = overview.feed.rejections.all();
+    let list = all.into_iter().take(MOST_PER_PAGE).map(|(path, rejection)| {
+        json!({
+            "file": path,
+            "reason": rejection.refusal.label(),
+            "text": rejection.reason,
+            "since": rejection.since,
+        })
+    });
+    list.collect()
 }
 
 /// `/status`. It reloads itself, needs no script and nothing from elsewhere.

@@ -8,6 +8,7 @@
 mod build;
 mod catalog;
 pub mod codec;
+mod follow;
 mod improve;
 mod load;
 mod look;
@@ -32,16 +33,18 @@ use std::{
 
 use catalog::{Catalog, Neighbours};
 use codec::Effort;
+use follow::affected;
 use improve::{Improvable, Improved};
 use load::{Fingerprint, Mark, Place};
 use look::{Fresh, Known, Look, Outcome, Refused, Sight};
 use media::Types;
-use names::{Role, Unpublished};
+use names::Role;
 use scan::Scan;
 use watch::{Hint, Watch};
 
 use crate::{
-    stats::{FeedStats, Refusal},
+    clock::unix_now,
+    stats::{FeedStats, Refusal, Rejection},
     store::Store,
 };
 
@@ -106,8 +109,8 @@ pub struct Feed {
 
 /// What the feed is told.
 enum News {
-    /// Where to look.
-    Hint(Hint),
+    /// Where to look, and since when.
+    Hint(Hint, Instant),
     /// What can be swapped in.
     Improved(Improved),
 }
@@ -133,6 +136,28 @@ impl Feed {
         stats: Arc<FeedStats>,
         memory_limit: Option<u64>,
     ) -> io::Result<(Self, Summary)> {
+        let mut feed = Self::load_once(directory, store, stats, memory_limit)?;
+        // Watched from the beginning, every file that is read would be an event. A second look, at names and times only,
+        // finds what has changed since the first.
+        feed.watch();
+        feed.rescan(true);
+        let stats = &feed.stats;
+        let (entries, content_bytes, held_bytes) = (&stats.entries, &stats.content_bytes, &stats.held_bytes);
+        let summary =
+            Summary { entries: entries.get(), content_bytes: content_bytes.get(), held_bytes: held_bytes.get() };
+        Ok((feed, summary))
+    }
+
+    /// As [`Feed::load`], without following the directory afterwards.
+    ///
+    /// # Errors
+    /// As [`Feed::load`].
+    pub fn load_once(
+        directory: PathBuf,
+        store: Arc<Store>,
+        stats: Arc<FeedStats>,
+        memory_limit: Option<u64>,
+    ) -> io::Result<Self> {
         let root = directory.canonicalize()?;
         std::fs::read_dir(&root)?;
         let (tell_news, news) = mpsc::channel();
@@ -161,15 +186,7 @@ impl Feed {
             next_scan: now,
         };
         feed.rescan(false);
-        // Watched from the beginning, every file that is read would be an event. A second look, at names and times only,
-        // finds what has changed since the first.
-        feed.watch();
-        feed.rescan(true);
-        let stats = &feed.stats;
-        let (entries, content_bytes, held_bytes) = (&stats.entries, &stats.content_bytes, &stats.held_bytes);
-        let summary =
-            Summary { entries: entries.get(), content_bytes: content_bytes.get(), held_bytes: held_bytes.get() };
-        Ok((feed, summary))
+        Ok(feed)
     }
 
     /// Follows the directory for ever.
@@ -184,94 +201,18 @@ impl Feed {
             };
             // What has queued up meanwhile is one batch.
             let mut hints = Vec::new();
+            let mut since = None;
             for news in first.into_iter().chain(self.news.try_iter()) {
                 match news {
-                    News::Hint(hint) => hints.push(hint),
+                    News::Hint(hint, at) => {
+                        since = since.or(Some(at));
+                        hints.push(hint);
+                    }
                     News::Improved(improved) => self.catalog.improve(improved),
                 }
             }
-            self.follow(hints);
+            self.follow(hints, since);
             self.keep_time();
-        }
-    }
-
-    /// Does what `hints` suggest.
-    fn follow(&mut self, hints: Vec<Hint>) {
-        let mut contents = BTreeSet::new();
-        let mut everything = false;
-        for hint in hints {
-            everything |= self.take_hint(hint, &mut contents);
-        }
-        if everything {
-            self.rescan(true);
-        }
-        if !contents.is_empty() {
-            contents.extend(self.linked.iter().cloned());
-            self.look_at(contents, &Mode { force: true, ..Mode::default() });
-        }
-    }
-
-    /// Notes what a hint says. True: only a look at everything will do.
-    fn take_hint(&mut self, hint: Hint, contents: &mut BTreeSet<String>) -> bool {
-        let (Hint::Created(full)
-        | Hint::Written(full)
-        | Hint::Touched(full)
-        | Hint::Settled(full)
-        | Hint::Appeared(full)
-        | Hint::Vanished(full)) = &hint
-        else {
-            self.unsure = true;
-            return false;
-        };
-        let Ok(path) = full.strip_prefix(&self.root).map(Path::to_owned) else {
-            return true;
-        };
-        if path.as_os_str().is_empty() {
-            return true;
-        }
-        if names::check(&path) == Err(Unpublished::Unspeakable) && full.symlink_metadata().is_ok() {
-            let (refusal, reason) = (Refusal::Name, scan::UNSPEAKABLE.to_owned());
-            self.tell(Refused { path: path.clone(), fingerprint: None, refusal, reason });
-        }
-        let is_structural = !matches!(hint, Hint::Written(_) | Hint::Touched(_) | Hint::Settled(_));
-        match hint {
-            Hint::Created(_) => match full.symlink_metadata() {
-                Ok(meta) if meta.is_symlink() => return true,
-                // A hard link comes whole: it was written under its other name.
-                Ok(meta) if std::os::unix::fs::MetadataExt::nlink(&meta) > 1 => affected(&path, contents),
-                _ => {
-                    self.writing.insert(path, Instant::now());
-                }
-            },
-            Hint::Written(_) => {
-                self.writing.insert(path, Instant::now());
-            }
-            Hint::Touched(_) => affected(&path, contents),
-            Hint::Settled(_) => {
-                self.writing.remove(&path);
-                affected(&path, contents);
-            }
-            Hint::Appeared(_) | Hint::Vanished(_) => {
-                self.writing.retain(|written, _| !written.starts_with(&path));
-                if full.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
-                    let soon = REVISIT.map(|after| (Instant::now() + after, path.clone()));
-                    self.revisit.extend(soon);
-                    contents.extend(self.scan_below(&path));
-                }
-                contents.extend(path.to_str().into_iter().flat_map(|path| self.catalog.below(path)).map(str::to_owned));
-                affected(&path, contents);
-            }
-            // Noted above.
-            Hint::Lost => {}
-        }
-        is_structural && self.links
-    }
-
-    /// What there is below a directory. None of it, if it cannot be read or may not be published.
-    fn scan_below(&mut self, path: &Path) -> BTreeSet<String> {
-        match names::check(path).is_ok().then(|| scan::scan(&self.root, path)) {
-            Some(Ok(scan)) => self.note(scan),
-            Some(Err(_)) | None => BTreeSet::new(),
         }
     }
 
@@ -280,7 +221,10 @@ impl Feed {
         let now = Instant::now();
         self.next_scan = now + if self.watch.is_some() { RESCAN } else { POLL };
         self.catalog.forget_deleted(now);
-        self.told.retain(|path, _| self.root.join(path).symlink_metadata().is_ok());
+        let is_there = |path: &Path| self.root.join(path).symlink_metadata().is_ok();
+        for (path, _) in self.told.extract_if(|path, _| !is_there(path)) {
+            self.stats.rejections.forget(&path.to_string_lossy());
+        }
         match scan::scan(&self.root, Path::new("")) {
             Ok(scan) => {
                 self.lost = false;
@@ -312,7 +256,7 @@ impl Feed {
             for content in contents {
                 let sight = self.looking(mode).at(&content, self.catalog.known(&content), &mut place);
                 self.settle(content, sight, &mut batch);
-                self.publish(&mut batch);
+                self.publish(&mut batch, mode);
             }
         } else {
             self.look_at_many(contents.into_iter().collect(), mode, &mut batch);
@@ -346,7 +290,7 @@ impl Feed {
             for (content, sight) in self.sights(some, mode) {
                 self.settle(content, sight, batch);
             }
-            self.publish(batch);
+            self.publish(batch, mode);
             done += some.len();
             if mode.load && Instant::now() >= next_progress {
                 next_progress = Instant::now() + PROGRESS;
@@ -360,7 +304,13 @@ impl Feed {
         }
     }
 
-    fn publish(&mut self, batch: &mut Batch) {
+    fn publish(&mut self, batch: &mut Batch, mode: &Mode) {
+        let count = batch.fresh.len();
+        for fresh in &batch.fresh {
+            Role::ALL.iter().for_each(|role| {
+                self.stats.rejections.forget(&format!("{}{}", fresh.content, role.suffix()));
+            });
+        }
         let refused = self.catalog.publish(std::mem::take(&mut batch.fresh), &mut batch.neighbours);
         if let Some(first) = refused.first() {
             self.stats.refused[Refusal::Memory as usize].add(refused.len() as u64);
@@ -369,6 +319,14 @@ impl Feed {
                  raise --memory-limit, or publish less",
                 refused.len() - 1
             );
+            for path in &refused {
+                let reason = "does not fit the memory limit".to_owned();
+                let rejection = Rejection { refusal: Refusal::Memory, reason, since: unix_now() };
+                self.stats.rejections.note(path.clone(), rejection);
+            }
+        }
+        if let Some(since) = mode.since {
+            (refused.len()..count).for_each(|_| self.stats.visible.note(since.elapsed()));
         }
     }
 
@@ -431,6 +389,7 @@ impl Feed {
                 batch.fresh.push(Fresh { content, entry: *entry, modified, is_improvable, seen, disowned });
             }
             Outcome::Gone => {
+                self.stats.rejections.forget(&content);
                 if let Some(known) = self.catalog.known_mut(&content) {
                     known.disowned = disowned;
                     if known.entry.is_some() {
@@ -521,6 +480,8 @@ impl Feed {
             self.stats.refuse(refusal);
             // Quoted: a name can hold anything, a line end as well.
             tracing::warn!("{path:?} {reason}");
+            let rejection = Rejection { refusal, reason, since: unix_now() };
+            self.stats.rejections.note(path.to_string_lossy().into_owned(), rejection);
             self.told.insert(path, state);
         }
     }
@@ -544,6 +505,8 @@ struct Mode {
     certain: bool,
     /// It is the first load.
     load: bool,
+    /// When the first news of it came.
+    since: Option<Instant>,
 }
 
 /// What has come of looking, before it is done.
@@ -552,16 +515,4 @@ struct Batch {
     fresh: Vec<Fresh>,
     gone: Vec<String>,
     neighbours: Neighbours,
-}
-
-/// The contents that the file at `path` may be part of.
-fn affected(path: &Path, contents: &mut BTreeSet<String>) {
-    let Some(path) = path.to_str() else { return };
-    let (base, role) = names::split(path);
-    if role != Role::Plain {
-        contents.insert(base.to_owned());
-    }
-    if role != Role::Mz {
-        contents.insert(path.to_owned());
-    }
 }

@@ -12,7 +12,7 @@ impl Feed {
         let identity = identity(&self.root);
         let news = self.tell_news.clone();
         // The feed has ended where nobody receives, and with it this watch is about to.
-        let tell = move |hint| drop(news.send(News::Hint(hint)));
+        let tell = move |hint| drop(news.send(News::Hint(hint, Instant::now())));
         match Watch::new(&self.root, tell) {
             Ok(watch) => self.watch = identity.map(|identity| (watch, identity)),
             Err(error) => tracing::warn!(

@@ -63,6 +63,16 @@ impl Store {
         self.shard(key).load().contains_key(key)
     }
 
+    /// All entries, by key. It is made for the occasion, at some milliseconds for a hundred thousand.
+    pub fn entries(&self) -> Vec<(Arc<[u8]>, Arc<Entry>)> {
+        let shards = self.shards.iter().map(ArcSwap::load_full);
+        let mut entries: Vec<_> = shards
+            .flat_map(|names| names.iter().map(|(key, slot)| (key.clone(), slot.load_full())).collect::<Vec<_>>())
+            .collect();
+        entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        entries
+    }
+
     /// Makes the changes visible, in order. A known name is one swap; new and removed names copy the map of their
     /// shard, once a batch.
     pub fn apply(&self, changes: impl IntoIterator<Item = Change>) {
