@@ -42,7 +42,7 @@ pub struct Cli {
 enum Command {
     /// Serve a data directory (the default command)
     Serve(ServeArgs),
-    /// Say whether a configuration is good, or what of a directory would be served: exit 0 if all is well, 1 if not
+    /// Check a configuration's keys and values, or list what of a data directory would be served: exit 0 if all is well, 1 if not
     Check {
         /// The configuration to check
         #[arg(long, value_name = "FILE")]
@@ -76,23 +76,23 @@ struct ServeArgs {
     #[serde(deserialize_with = "from_text")]
     admin: Option<Admin>,
 
-    /// Threads that serve [default: one a core]
+    /// Threads that serve [default: one per core]
     #[arg(long, value_name = "N", env = "CLOUDIA_WORKERS")]
     workers: Option<usize>,
 
-    /// Close a connection that is idle for so long after an answer [default: 75]
+    /// Close a connection that has been idle for this many seconds [default: 75]
     #[arg(long, value_name = "SECS", env = "CLOUDIA_KEEP_ALIVE_TIMEOUT")]
     keep_alive_timeout: Option<u32>,
 
-    /// Give a request's head so long to arrive [default: 10]
+    /// Seconds that a request's head may take to arrive [default: 10]
     #[arg(long, value_name = "SECS", env = "CLOUDIA_HEADER_TIMEOUT")]
     header_timeout: Option<u32>,
 
-    /// Cut a client that takes no byte of its answer for so long [default: 30]
+    /// Cut a client that takes no byte of its answer for this many seconds [default: 30]
     #[arg(long, value_name = "SECS", env = "CLOUDIA_SEND_TIMEOUT")]
     send_timeout: Option<u32>,
 
-    /// When asked to stop, give open connections so long to finish [default: 5]
+    /// Seconds that open connections get to finish when asked to stop [default: 5]
     #[arg(long, value_name = "SECS", env = "CLOUDIA_GRACE")]
     grace: Option<u32>,
 
@@ -300,6 +300,16 @@ impl ServeArgs {
         }
         if self.max_connections == Some(0) {
             return Err("max-connections is 0, it must be at least 1".to_owned());
+        }
+        let twice = self.listen.iter().enumerate().find(|(at, address)| self.listen[..*at].contains(address));
+        if let Some((_, address)) = twice {
+            return Err(format!("{address} stands twice in --listen: name each address once"));
+        }
+        if let Some(Admin::At(admin)) = self.admin
+            && admin.port() != 0
+            && self.listen.contains(&Address::Tcp(admin))
+        {
+            return Err(format!("{admin} is given with --listen and with --admin: name another with --admin"));
         }
         let listen = if self.listen.is_empty() {
             vec![Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 8080)))]

@@ -5,7 +5,10 @@ use std::{
     net::SocketAddr,
     os::{
         fd::{AsRawFd, BorrowedFd, OwnedFd},
-        unix::{fs::FileTypeExt, net::UnixStream},
+        unix::{
+            fs::{FileTypeExt, PermissionsExt},
+            net::UnixStream,
+        },
     },
     path::{Path, PathBuf},
     str::FromStr,
@@ -35,7 +38,7 @@ impl FromStr for Address {
             None => text
                 .parse()
                 .map(Address::Tcp)
-                .map_err(|_| format!("{text:?} is not ADDR:PORT such as 127.0.0.1:8080 or [::1]:8080, nor unix:/path")),
+                .map_err(|_| format!("{text:?} is not ADDR:PORT such as 0.0.0.0:8080 (every address), 127.0.0.1:8080 or [::1]:8080, nor unix:/path")),
         }
     }
 }
@@ -111,6 +114,11 @@ impl Bound {
         }
     }
 
+    /// It listens on every address that the machine has.
+    pub fn is_everywhere(&self) -> bool {
+        matches!(self.address, Address::Tcp(address) if address.ip().is_unspecified())
+    }
+
     /// Removes a Unix socket's name, once: the next one of that name is another server's.
     pub fn remove_name(&mut self) {
         if let Some(path) = self.name.take() {
@@ -166,6 +174,8 @@ fn unix(path: &Path) -> io::Result<OwnedFd> {
         std::fs::remove_file(path)?;
         rustix::net::bind(&socket, &address)?;
     }
+    // As open as a port is. Who may connect is for the directory to say.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
 }

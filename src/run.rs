@@ -17,7 +17,7 @@ use rustix::{
     thread::{CapabilitySet, CapabilitySets, set_capabilities},
 };
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
 
@@ -86,7 +86,7 @@ enum Event {
 /// # Errors
 /// [`Error`].
 pub fn run(config: Config) -> Result<(), Error> {
-    start_logging();
+    let _log = start_logging();
     let limit = raise_descriptor_limit();
     check_directory(&config.data)?;
     let (events, event) = mpsc::channel();
@@ -120,6 +120,9 @@ pub fn run(config: Config) -> Result<(), Error> {
 
     start_inflating(store.clone())?;
     let max_connections = max_connections(config.max_connections, limit);
+    if let Some(asked) = config.max_connections.filter(|asked| *asked > max_connections) {
+        tracing::warn!("--max-connections {asked} is more than the descriptor limit allows: {max_connections} it is");
+    }
     let budget = Arc::new(Budget::new(max_connections));
     let mut controls = Vec::with_capacity(workers);
     for (number, stats) in worker_stats.into_iter().enumerate() {
@@ -181,6 +184,10 @@ fn wait_for_end(
         }
     }
     stage.set(Stage::Draining);
+    tracing::info!(
+        "stopping: what is being answered has {} s to finish; another signal ends it at once",
+        grace.as_secs()
+    );
     // The next server may take the name as soon as nobody listens behind it.
     bound.iter_mut().for_each(Bound::remove_name);
     controls.iter().for_each(|control| control.send(Order::Drain));
@@ -228,7 +235,8 @@ fn start_feed(feed: Feed, events: Sender<Event>) -> Result<(), Error> {
 }
 
 fn catch_signals(events: Sender<Event>) -> Result<(), Error> {
-    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| start_error("signal handling", &error))?;
+    let mut signals =
+        Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| start_error("signal handling", &error))?;
     let listen = move || {
         for (count, _) in signals.forever().enumerate() {
             // The first one drains; the main thread hears of the second as well, unless it is still loading.
@@ -281,21 +289,25 @@ impl Facts<'_> {
         writeln!(out, "cloudia {}", env!("CARGO_PKG_VERSION"))?;
         writeln!(
             out,
-            "data     {}: {entries} {files}, {} of content, {} held with their codings, loaded in {} ms",
+            "data     {}: {entries} {files}, {} of content, {} in memory, loaded in {} ms",
             directory.display(),
             Bytes(content_bytes),
             Bytes(held_bytes),
             self.loaded.as_millis()
         )?;
-        writeln!(out, "io       {io}, {} {workers}, up to {} connections", self.workers, self.max_connections)?;
+        let connections = if self.max_connections == 1 { "connection" } else { "connections" };
+        writeln!(out, "io       {io}, {} {workers}, up to {} {connections}", self.workers, self.max_connections)?;
         for bound in self.bound {
-            writeln!(out, "listen   {}", bound.url())?;
+            let others = if bound.is_everywhere() { " and every other address of this machine" } else { "" };
+            writeln!(out, "listen   {}{others}", bound.url())?;
         }
         if let Some(url) = &self.admin_url {
             writeln!(out, "admin    {url}")?;
         }
-        let url = self.bound.first().map(Bound::url).unwrap_or_default();
-        writeln!(out, "ready    open {url}")?;
+        match self.bound.iter().map(Bound::url).find(|url| url.starts_with("http")) {
+            Some(url) => writeln!(out, "ready    open {url}")?,
+            None => writeln!(out, "ready")?,
+        }
         out.flush()
     }
 }
@@ -317,14 +329,15 @@ impl std::fmt::Display for Bytes {
     }
 }
 
-fn start_logging() {
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .finish();
+/// Logs to stderr from a thread of its own, as long as the guard lives: a full disk, a pipe that nobody reads or that is
+/// gone costs lines, never an answer or a reload.
+fn start_logging() -> tracing_appender::non_blocking::WorkerGuard {
+    let (writer, guard) = tracing_appender::non_blocking(io::stderr());
+    let subscriber =
+        tracing_subscriber::fmt().with_writer(writer).with_ansi(io::stderr().is_terminal()).with_target(false).finish();
     // It is set already where a program runs the server twice, as a test might.
     let _ = tracing::subscriber::set_global_default(subscriber);
+    guard
 }
 
 /// Raises the limit as far as it may be: to the kernel's own as root, else to the hard limit. The limit now.

@@ -100,6 +100,8 @@ pub struct FeedStats {
     pub refused: [Counter; Refusal::ALL.len()],
     /// When the newest version was published, in seconds since 1970.
     pub newest: Counter,
+    /// 1 while the data directory cannot be read and its last content is served.
+    pub lost: Counter,
     /// How long changes took to become visible.
     pub visible: Visible,
     /// What is not believed now.

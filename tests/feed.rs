@@ -146,7 +146,7 @@ fn the_directory_itself_may_vanish_and_come_back() {
     let server = Server::start(&site);
     let aside = site.outside().join("aside");
     std::fs::rename(site.data(), &aside).unwrap();
-    wait_until("the loss to be told", || server.stderr().contains("last content is kept"));
+    wait_until("the loss to be told", || server.stderr().contains("last content is still served"));
     assert!(shows(&server, "/a.txt", "a.txt"));
     std::fs::rename(&aside, site.data()).unwrap();
     site.file("a.txt", "back");

@@ -71,6 +71,8 @@ fn workers(overview: &Overview, families: &mut Families) {
 fn feed(overview: &Overview, families: &mut Families) {
     let feed = &overview.feed;
     families.one_gauge("cloudia_entries", "Paths that are served.", feed.entries.get());
+    let help = "1 while the data directory can be read, 0 while its last content is served instead.";
+    families.one_gauge("cloudia_data_readable", help, 1 - feed.lost.get().min(1));
     families.one_gauge("cloudia_content_bytes", "Bytes of their contents.", feed.content_bytes.get());
     families.one_gauge("cloudia_held_bytes", "Bytes held for them in all codings.", feed.held_bytes.get());
     families.one_counter("cloudia_reloads_total", "Versions published, the first load included.", feed.published.get());

@@ -128,7 +128,7 @@ pub(super) fn page(overview: &Overview) -> String {
         &[
             row("open", overview.sum(|worker| worker.open.get())),
             row("accepted", overview.sum(|worker| worker.accepted.get())),
-            row("over the budget (503)", overview.sum(|worker| worker.shed.get())),
+            row("refused, too many (503)", overview.sum(|worker| worker.shed.get())),
             row("cut by a deadline", overview.sum(|worker| worker.timed_out.get())),
         ],
     );
@@ -151,6 +151,9 @@ pub(super) fn page(overview: &Overview) -> String {
         row("versions published", feed.published.get()),
         row("paths removed", feed.removed.get()),
     ];
+    if feed.lost.get() > 0 {
+        rows.insert(0, row("data directories that cannot be read", 1));
+    }
     let refused = Refusal::ALL
         .iter()
         .map(|refusal| (format!("not believed: {}", refusal.label()), feed.refused[*refusal as usize].get()));

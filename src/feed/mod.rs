@@ -227,7 +227,7 @@ impl Feed {
         }
         match scan::scan(&self.root, Path::new("")) {
             Ok(scan) => {
-                self.lost = false;
+                self.found();
                 self.links = scan.links;
                 let mut contents = self.note(scan);
                 contents.extend(self.catalog.contents().map(str::to_owned));

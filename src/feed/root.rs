@@ -31,11 +31,20 @@ impl Feed {
         }
     }
 
+    /// The data directory can be read.
+    pub(super) fn found(&mut self) {
+        if std::mem::take(&mut self.lost) {
+            self.stats.lost.set(0);
+            tracing::info!("the data directory {} is back; it is read again", self.directory.display());
+        }
+    }
+
     pub(super) fn lose(&mut self, error: &io::Error) {
         if !self.lost {
             self.lost = true;
+            self.stats.lost.set(1);
             tracing::error!(
-                "the data directory {} cannot be read ({error}); its last content is kept until it can",
+                "the data directory {} cannot be read: {error}; its last content is still served",
                 self.directory.display()
             );
         }
@@ -45,7 +54,6 @@ impl Feed {
     pub(super) fn check_root(&mut self) {
         match self.directory.canonicalize().and_then(|root| std::fs::read_dir(&root).map(|_| root)) {
             Ok(root) if self.lost || root != self.root || !self.is_watched(&root) => {
-                tracing::info!("the data directory {} is looked at anew", self.directory.display());
                 self.root = root;
                 self.watch();
                 self.rescan(true);
