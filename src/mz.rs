@@ -6,12 +6,12 @@ use libdeflater::{CompressionLvl, Compressor};
 /// How hard to try. More is never larger and always slower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effort {
-    /// libdeflate's lazy search: in sum smaller than `gzip -9`, and several times as fast.
+    /// libdeflate's lazy search: in sum smaller than `gzip -9`, in less time.
     Fast,
     /// libdeflate's near-optimal search, or zlib where that wins: never larger than `gzip -9`, and in sum within half a
     /// percent of zopfli.
     Default,
-    /// zopfli, for what is made once and fetched for long: tens of times the time of [`Effort::Default`].
+    /// zopfli, for what is made once and fetched for long: twenty times the time of [`Effort::Default`].
     Best,
 }
 
@@ -128,7 +128,7 @@ const FAST: i32 = 8;
 /// libdeflate's last. 10 and 11 save up to half of its time for 0.1 to 1 % in size.
 const NEAR_OPTIMAL: i32 = 12;
 /// Up to this size zlib's level 9 is tried as well, for a tenth of the time. libdeflate lays out blocks differently: it
-/// loses to `gzip -9` by a few bytes with every tenth content below 128 bytes, rarely up to 600, and was not seen to above.
+/// loses to `gzip -9` by a few bytes with one in fifteen below 128 bytes, rarely up to 600, and was not seen to above.
 const SMALL: usize = 16 * 1024;
 
 #[cfg(test)]

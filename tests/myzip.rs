@@ -197,6 +197,9 @@ fn what_does_not_get_smaller_is_skipped_and_said_so() {
     assert!(well(&site, &["tiny.txt"]).contains("its stale .mz is removed"));
     assert_eq!(names(&site), ["empty.txt", "noise.dat", "tiny.txt"]);
     assert!(well(&site, &["--check", "-r", "."]).contains("total             4"));
+    site.file("precious.txt", "precious");
+    well(&site, &["tiny.txt", "-o", "precious.txt"]);
+    assert!(names(&site).contains(&"precious.txt".to_owned()));
 }
 
 #[test]
@@ -455,4 +458,29 @@ fn usage_errors_are_one_line_and_exit_2() {
     }
     assert!(well(&site, &["--help"]).contains("Exit status: 0 done, 1 some"));
     assert!(well(&site, &["--version"]).starts_with("myzip "));
+}
+
+/// Under a terminal of its own; what it shows and its exit code.
+fn at_a_terminal(site: &Site, command: &str) -> (String, Option<i32>) {
+    let command = command.replace("myzip", PROGRAM);
+    let mut script = Command::new("script");
+    let output =
+        script.args(["-qec", &command, "/dev/null"]).current_dir(site.data()).stdin(Stdio::null()).output().unwrap();
+    (String::from_utf8(output.stdout).unwrap(), output.status.code())
+}
+
+#[test]
+fn at_terminals() {
+    let site = Site::new();
+    site.file("a.js", text(26, 60));
+    let (said, code) = at_a_terminal(&site, "myzip -o - a.js");
+    assert!(code == Some(2) && said.contains("compressed data is not written to a terminal"), "{said}");
+    let (said, code) = at_a_terminal(&site, "myzip -f -o - a.js | myzip -d");
+    assert_eq!((said.replace("\r\n", "\n"), code), (text(26, 60), Some(0)));
+    // Work that takes long shows a bar, on a terminal only.
+    site.file("large.js", text(27, 8000));
+    let bar = "left";
+    assert!(at_a_terminal(&site, "myzip --best large.js").0.contains(bar));
+    assert!(!at_a_terminal(&site, "myzip a.js").0.contains(bar), "this does not");
+    assert!(!at_a_terminal(&site, "myzip --best -f a.js large.js 2>errors; cat errors").0.contains(bar));
 }

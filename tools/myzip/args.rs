@@ -40,11 +40,11 @@ struct Cli {
     #[arg(short, long, value_name = "OUT", conflicts_with_all = ["test", "list", "prune"])]
     output: Option<PathBuf>,
 
-    /// Less effort: several times as fast, about 4 % larger
+    /// Less effort: five times as fast, 2 to 13 % larger
     #[arg(long, conflicts_with = "best")]
     fast: bool,
 
-    /// Most effort: zopfli, tens of times slower, up to 2 % smaller
+    /// Most effort: zopfli, twenty times slower, half a percent smaller
     #[arg(long)]
     best: bool,
 

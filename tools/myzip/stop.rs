@@ -94,9 +94,15 @@ impl Temps {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(error),
             };
+            let lock = match File::open(&path) {
+                Ok(lock) => lock,
+                Err(error) => {
+                    let _ = std::fs::remove_file(&path);
+                    return Err(error);
+                }
+            };
             live.insert(path.clone());
             drop(live);
-            let lock = File::open(&path)?;
             let temp = Temp { temps: self, path, writer, lock, is_named: false };
             // Where there are no locks, nobody takes one to clean up either.
             let _ = temp.lock.lock_shared();

@@ -115,8 +115,7 @@ impl Worker<'_> {
         for _ in 0..TRIES {
             let Content { bytes, meta } = files::read(&job.source)?;
             if bytes.is_empty() {
-                self.drop_stale(job)?;
-                return Ok(outcome(What::Skipped, "is empty"));
+                return Ok(outcome(What::Skipped, if self.drop_stale(job)? { EMPTY_NOW } else { "is empty" }));
             }
             // What cannot be read is as good as wrong, and is replaced.
             let old = files::read_if_there(&job.target).unwrap_or_else(|_| Some(nothing(&meta)));
@@ -133,8 +132,7 @@ impl Worker<'_> {
                     self.same_time(job, &old, &meta)?;
                     Ok(outcome(What::Unchanged, "").sized(bytes.len(), old.bytes.len()))
                 }
-                (Verdict::NoSmaller { stale: true }, _) => {
-                    self.drop_stale(job)?;
+                (Verdict::NoSmaller { stale: true }, _) if self.drop_stale(job)? => {
                     Ok(outcome(What::Skipped, "does not get smaller; its stale .mz is removed"))
                 }
                 (Verdict::NoSmaller { .. } | Verdict::Current, _) => Ok(outcome(What::Skipped, "does not get smaller")),
@@ -165,13 +163,18 @@ impl Worker<'_> {
         self.write(job, &old.bytes, like)
     }
 
-    /// A `.mz` of other content is worthless, and would become content itself if the file went.
-    fn drop_stale(&self, job: &Job) -> Result<(), String> {
-        if self.options.dry_run || is_gone(&job.target) {
-            return Ok(());
+    /// A `.mz` of other content is worthless, and would become content itself if the file went. Whether one was there. A
+    /// file that was named with `-o` may be anything and is not touched.
+    fn drop_stale(&self, job: &Job) -> Result<bool, String> {
+        if matches!(self.options.output, Output::File(_)) || is_gone(&job.target) {
+            return Ok(false);
         }
-        fs::remove_file(&job.target)
-            .map_err(|error| explain(&format!("its stale {} cannot be removed", report::shown(&job.target)), &error))
+        if self.options.dry_run {
+            return Ok(true);
+        }
+        let removed = fs::remove_file(&job.target);
+        let what = || format!("its stale {} cannot be removed", report::shown(&job.target));
+        removed.map(|()| true).map_err(|error| explain(&what(), &error))
     }
 
     fn restore(&self, job: &Job) -> Result<Outcome, String> {
@@ -225,6 +228,8 @@ impl Worker<'_> {
     }
 }
 
+/// What is said of an empty file that had a `.mz`.
+const EMPTY_NOW: &str = "is empty; its stale .mz is removed";
 /// How often the progress bar is looked after.
 const TICK: Duration = Duration::from_millis(100);
 
