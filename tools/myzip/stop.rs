@@ -96,6 +96,8 @@ impl Temps {
             };
             let lock = match File::open(&path) {
                 Ok(lock) => lock,
+                // Somebody who cleaned up was faster; see below.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
                     let _ = std::fs::remove_file(&path);
                     return Err(error);
@@ -106,7 +108,7 @@ impl Temps {
             let temp = Temp { temps: self, path, writer, lock, is_named: false };
             // Where there are no locks, nobody takes one to clean up either.
             let _ = temp.lock.lock_shared();
-            // Somebody who cleaned up may have been faster.
+            // Until here it looked as if a killed run had left it.
             if temp.lock.metadata()?.nlink() > 0 {
                 return Ok(temp);
             }
@@ -154,9 +156,9 @@ pub fn clean(directory: &Path) {
             continue;
         }
         let path = entry.path();
-        if File::open(&path)
-            .is_ok_and(|file| file.try_lock().is_ok() && file.metadata().is_ok_and(|meta| meta.nlink() == 1))
-        {
+        let Ok(file) = File::open(&path) else { continue };
+        // Held until the file is gone: a run that has just made it waits for the lock, and then sees that it is.
+        if file.try_lock().is_ok() {
             let _ = std::fs::remove_file(&path);
         }
     }
