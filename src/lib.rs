@@ -16,6 +16,7 @@
 //! - [`store`] holds the entries. An entry is one immutable version of one path, with every coding and
 //!   every field of its answers made in advance.
 //! - [`feed`] watches the data directory and publishes each new version.
+//! - [`mz`] makes the `.mz` files that the feed takes as they are; `tools/myzip` is its program.
 //! - [`admin`] answers health checks and metrics on a listener of its own.
 //! - [`config`] turns flags, environment and file into one checked value; [`limits`] holds every bound.
 //!
@@ -30,6 +31,7 @@ pub mod config;
 pub mod feed;
 pub mod limits;
 pub mod listen;
+pub mod mz;
 pub mod run;
 pub mod serve;
 pub mod stats;

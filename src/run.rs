@@ -298,8 +298,10 @@ impl Facts<'_> {
         let connections = if self.max_connections == 1 { "connection" } else { "connections" };
         writeln!(out, "io       {io}, {} {workers}, up to {} {connections}", self.workers, self.max_connections)?;
         for bound in self.bound {
-            let others = if bound.is_everywhere() { " and every other address of this machine" } else { "" };
-            writeln!(out, "listen   {}{others}", bound.url())?;
+            writeln!(out, "listen   {}", bound.url())?;
+        }
+        if self.bound.iter().any(Bound::is_everywhere) {
+            writeln!(out, "public   on every address of this machine; --listen 127.0.0.1:8080 keeps it to this one")?;
         }
         if let Some(url) = &self.admin_url {
             writeln!(out, "admin    {url}")?;

@@ -421,7 +421,7 @@ fn parse_url(line: &str) -> Option<(String, SocketAddr)> {
     let mut words = line.split_whitespace();
     let key = words.next()?;
     let url = words.next_back()?.strip_prefix("http://")?;
-    let addr = url.split(" ").next()?.trim_end_matches('/').parse().ok()?;
+    let addr = url.trim_end_matches('/').parse().ok()?;
     matches!(key, "listen" | "admin").then(|| (key.to_owned(), addr))
 }
 

@@ -10,6 +10,7 @@
 //! - [`start`], [`stop`]: what is refused and how, what is said, signals, restarts.
 //! - [`deadlines`], [`exchange`]: the connection without a network, every deadline and every cut.
 //! - [`browser`], [`clients`], [`metrics`], [`strace`]: foreign eyes. `tools/test` installs what they need.
+//! - [`myzip`], [`myzip_faults`], [`mz`]: the program, the program when things go wrong, and what it makes.
 //!
 //! `CLOUDIA_TEST_IO=auto|uring|epoll` runs everything on that driver, `CLOUDIA_TEST_SEED=N` repeats what
 //! a seed did, `CLOUDIA_TEST_ROUNDS=N` is for how long [`fuzz`] goes on.
@@ -31,6 +32,9 @@ mod harness;
 mod identity;
 mod metrics;
 mod model;
+mod myzip;
+mod myzip_faults;
+mod mz;
 mod start;
 mod stop;
 mod strace;

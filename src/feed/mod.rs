@@ -13,7 +13,7 @@ mod improve;
 mod load;
 mod look;
 mod media;
-mod names;
+pub mod names;
 mod root;
 mod scan;
 mod vanish;
