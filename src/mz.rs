@@ -83,7 +83,8 @@ pub fn deflate(content: &[u8], effort: Effort) -> Result<Vec<u8>, GaveUp> {
     candidates.into_iter().flatten().min_by_key(Vec::len).ok_or(GaveUp)
 }
 
-fn libdeflate(content: &[u8], level: i32) -> Option<Vec<u8>> {
+/// A raw deflate stream by libdeflate, at one of its levels from 0 to 12.
+pub(crate) fn libdeflate(content: &[u8], level: i32) -> Option<Vec<u8>> {
     let mut compressor = Compressor::new(CompressionLvl::new(level).ok()?);
     let mut stream = vec![0; compressor.deflate_compress_bound(content.len())];
     let len = compressor.deflate_compress(content, &mut stream).ok()?;

@@ -2,11 +2,11 @@
 //!
 //! Nothing is believed that was not inflated to its end, whole, within a bound.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
-use flate2::{Compression, Decompress, FlushDecompress, Status, write::DeflateEncoder};
+use flate2::{Decompress, FlushDecompress, Status};
 
-use crate::limits::MAX_FILE;
+use crate::{limits::MAX_FILE, mz};
 
 /// Foreign codings are compared in pieces of this size.
 const PIECE: usize = 16 * 1024;
@@ -227,12 +227,14 @@ pub enum Effort {
 }
 
 impl Effort {
-    fn level(self, len: usize) -> u32 {
+    /// libdeflate's level. Its first takes the time of zlib's first, 0.4 ms for 100 kB of quotes, and makes 30 % less of
+    /// it; its sixth takes 0.1 ms for 16 kB.
+    fn level(self, len: usize) -> Option<i32> {
         match (self, len) {
-            (Effort::Change, 0..=8_192) => 6,
-            (Effort::Change, _) | (Effort::Load, 2_097_152..) => 1,
-            (Effort::Load, _) => 4,
-            (Effort::Best, _) => 9,
+            (Effort::Change, 0..=16_384) => Some(6),
+            (Effort::Change, _) => Some(1),
+            (Effort::Load, _) => Some(3),
+            (Effort::Best, _) => None,
         }
     }
 }
@@ -243,24 +245,25 @@ pub fn deflate(content: &[u8], effort: Effort) -> Option<Vec<u8>> {
     const SAMPLE: usize = 64 * 1024;
     if content.len() > 4 * SAMPLE {
         let sample = &content[content.len() / 2..][..SAMPLE];
-        if compress(sample, 1)?.len() > SAMPLE / 100 * 97 {
+        if mz::libdeflate(sample, 1)?.len() > SAMPLE / 100 * 97 {
             return None;
         }
     }
-    let compressed = compress(content, effort.level(content.len()))?;
+    let compressed = match effort.level(content.len()) {
+        Some(level) => mz::libdeflate(content, level)?,
+        None => mz::deflate(content, mz::Effort::Default).ok()?,
+    };
     (compressed.len() < content.len()).then_some(compressed)
-}
-
-fn compress(content: &[u8], level: u32) -> Option<Vec<u8>> {
-    let mut encoder = DeflateEncoder::new(Vec::with_capacity(content.len() / 3 + 64), Compression::new(level));
-    // A Vec takes every write.
-    encoder.write_all(content).ok()?;
-    encoder.finish().ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use flate2::write::{GzEncoder, ZlibEncoder};
+    use std::io::Write;
+
+    use flate2::{
+        Compression,
+        write::{GzEncoder, ZlibEncoder},
+    };
 
     use super::*;
 
