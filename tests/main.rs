@@ -27,6 +27,8 @@ mod exchange;
 mod feed;
 mod feed_edges;
 mod fresh;
+mod feed_ways;
+mod feed_ways2;
 mod fuzz;
 mod harness;
 mod identity;
@@ -39,6 +41,7 @@ mod start;
 mod stop;
 mod strace;
 mod tidy;
+mod witness;
 
 mod wire10_admin;
 mod wire1_target;
