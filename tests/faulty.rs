@@ -67,7 +67,18 @@ pub(crate) struct Vitals {
 }
 
 impl Vitals {
+    /// As they are when they no longer change: threads may be about to begin, connections about to end.
     pub(crate) fn of(server: &Server) -> Vitals {
+        let mut counts = [0; 5];
+        wait_until("a lasting number of descriptors", || {
+            counts.rotate_left(1);
+            counts[4] = Vitals::now(server).descriptors;
+            counts.iter().all(|count| *count == counts[0])
+        });
+        Vitals::now(server)
+    }
+
+    fn now(server: &Server) -> Vitals {
         let process = PathBuf::from(format!("/proc/{}", server.pid()));
         let threads = fs::read_dir(process.join("task")).unwrap().flatten();
         let descriptors = threads.filter_map(|thread| Some(fs::read_dir(thread.path().join("fd")).ok()?.count())).sum();
@@ -77,12 +88,16 @@ impl Vitals {
         Vitals { descriptors, kilobytes }
     }
 
+    pub(crate) fn megabytes(&self) -> usize {
+        self.kilobytes / 1024
+    }
+
     /// It serves, has no more descriptors than then, and not much more memory.
     pub(crate) fn assert_kept(&self, server: &Server, megabytes: usize) {
         server.connect().assert_open();
-        let mut now = Vitals::of(server);
+        let mut now = Vitals::now(server);
         wait_until("no more descriptors than before", || {
-            now = Vitals::of(server);
+            now = Vitals::now(server);
             now.descriptors <= self.descriptors
         });
         let grown = now.kilobytes.saturating_sub(self.kilobytes);

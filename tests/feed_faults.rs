@@ -22,12 +22,12 @@ fn mode(site: &Site, name: &str, mode: u32) {
 }
 
 /// Lines that the server has said about `name`.
-fn told(server: &Server, name: &str) -> usize {
+pub(crate) fn told(server: &Server, name: &str) -> usize {
     server.stderr().lines().filter(|line| line.contains(name)).count()
 }
 
 /// Another file's changes are seen as promptly as ever.
-fn assert_prompt(server: &Server, site: &Site) {
+pub(crate) fn assert_prompt(server: &Server, site: &Site) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let before = Some(server.get("/a.txt", &[]).body);
     let after = text(&format!("change {}\n", COUNT.fetch_add(1, Ordering::Relaxed)));

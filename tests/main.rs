@@ -29,6 +29,7 @@ mod feed;
 mod feed_edges;
 mod fresh;
 mod feed_faults;
+mod feed_faults2;
 mod feed_ways;
 mod feed_ways2;
 mod fuzz;
