@@ -78,7 +78,10 @@ fn files_that_go_one_by_one_within_a_second() {
     let site = shared();
     let server = Server::start(&site);
     let mut witness = Witness::new(&server, "/share/0.txt").within(Duration::from_millis(7000));
-    witness.watching(&[text("x"), None, text("x"), None], || sh(&site, "rm share/0.txt; rm -r share"));
+    witness.watching(&[text("x"), None, text("x"), None], || {
+        sh(&site, "rm share/0.txt; rm -r share");
+        wait_until("the loss to be told", || told(&server, "have vanished") > 0);
+    });
 }
 
 /// A server in a mount namespace of its own, in which `place` below its data directory is a file system. None: that cannot

@@ -174,7 +174,7 @@ impl<'s> Witness<'s> {
             }
             begun.send(()).ok();
             match since {
-                Some(late) if at + 1 == history.len() => return late,
+                Some(late) if history.last() == Some(&history[at]) => return late,
                 Some(late) if late > self.within => {
                     panic!("{}: {} does not come within {:?}", self.path, show(history.last().unwrap()), self.within);
                 }
