@@ -420,4 +420,9 @@ fn small_files_take_little_memory() {
     }
     wait_until("the last of them", || server.get("/2999.txt", &[]).text().starts_with("12999"));
     vitals.assert_kept(&server, 24);
+    drop(server);
+    // The same when they are loaded by several threads.
+    let server = Server::start(&site);
+    let megabytes = Vitals::of(&server).megabytes();
+    assert!(megabytes < 48, "{megabytes} MB for 3000 files of 60 bytes");
 }
