@@ -90,11 +90,11 @@ fn the_data_directory_may_not_be_read_for_a_while() {
     let mut witness = Witness::new(&server, "/w.txt").within(PATIENCE);
     witness.watching(&[version(0)], || {
         mode(&site, ".", 0);
-        wait_until("the loss to be told", || told(&server, "last content is kept") > 0);
+        wait_until("the loss to be told", || told(&server, "its last content") > 0);
         site.file("w.txt", "changed");
     });
     witness.watching(&[version(0), text("changed")], || mode(&site, ".", 0o755));
-    assert_eq!(told(&server, "last content is kept"), 1, "{}", server.stderr());
+    assert_eq!(told(&server, "its last content"), 1, "{}", server.stderr());
     assert_prompt(&server, &site);
 }
 

@@ -233,7 +233,7 @@ fn the_data_directory_is_away_for_a_while() {
     witness.watching(&[version(0), version(1)], || {
         let aside = site.outside().join("aside");
         fs::rename(site.data(), &aside).unwrap();
-        crate::harness::wait_until("the loss to be told", || server.stderr().contains("last content is kept"));
+        crate::harness::wait_until("the loss to be told", || server.stderr().contains("its last content"));
         fs::write(aside.join("w.txt"), version(1).unwrap()).unwrap();
         fs::rename(&aside, site.data()).unwrap();
     });
