@@ -9,6 +9,8 @@
 //!
 //! - [`start`], [`stop`]: what is refused and how, what is said, signals, restarts.
 //! - [`deadlines`], [`exchange`]: the connection without a network, every deadline and every cut.
+//! - `feed…`: what publishers do to files and what goes wrong with them. [`witness`] watches one path meanwhile, [`faulty`]
+//!   makes the faults.
 //! - [`browser`], [`clients`], [`metrics`], [`strace`]: foreign eyes. `tools/test` installs what they need.
 //! - [`myzip`], [`myzip_faults`], [`mz`]: the program, the program when things go wrong, and what it makes.
 //!
@@ -24,8 +26,13 @@ mod clients;
 mod conn;
 mod deadlines;
 mod exchange;
+mod faulty;
 mod feed;
 mod feed_edges;
+mod feed_faults;
+mod feed_faults2;
+mod feed_ways;
+mod feed_ways2;
 mod fresh;
 mod fuzz;
 mod harness;
@@ -39,6 +46,7 @@ mod start;
 mod stop;
 mod strace;
 mod tidy;
+mod witness;
 
 mod wire10_admin;
 mod wire1_target;
