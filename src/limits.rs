@@ -113,6 +113,9 @@ pub const MAX_FILE: u64 = 64 * 1024 * 1024;
 /// Directories deeper than this are not followed: a bind mount or a link can make them endless.
 pub const MAX_DEPTH: usize = 64;
 
+/// Links to directories on one way into the data directory. Kubernetes needs one.
+pub const MAX_LINKS: usize = 2;
+
 /// Admin connections at once, each on its own thread; more wait in the listen queue.
 pub const ADMIN_CONNECTIONS: usize = 32;
 

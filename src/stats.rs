@@ -160,8 +160,12 @@ impl Rejections {
     /// Notes a file, relative to the data directory.
     pub fn note(&self, path: String, rejection: Rejection) {
         let mut files = self.files();
-        if files.len() < Self::MOST || files.contains_key(&path) {
-            files.insert(path, rejection);
+        let has_room = files.len() < Self::MOST;
+        match files.get_mut(&path) {
+            Some(known) if (known.refusal, &known.reason) == (rejection.refusal, &rejection.reason) => {}
+            Some(known) => *known = rejection,
+            None if has_room => drop(files.insert(path, rejection)),
+            None => {}
         }
     }
 

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -65,6 +66,14 @@ char *realpath(const char *path, char *resolved) {
         return NULL;
     }
     return own(path, resolved);
+}
+
+int statx(int directory, const char *restrict path, int flags, unsigned mask, struct statx *restrict result) {
+    if (strstr(path, "struck") && is_on("lookup")) {
+        errno = EIO;
+        return -1;
+    }
+    return syscall(SYS_statx, directory, path, flags, mask, result);
 }
 
 struct dirent64 *readdir64(DIR *directory) {

@@ -174,6 +174,7 @@ fn no_descriptor_is_left_for_the_feed() {
     wait_until("the refusal to be told", || told(&server, "open files") > 0);
     conn.send(crate::cases::get("/w.txt"));
     assert!(Some(conn.recv().body) == version(0), "the last version is kept");
+    drop(conn);
     limit("1000");
     witness = witness.within(PATIENCE);
     witness.watching(&[version(0), version(1)], || {});

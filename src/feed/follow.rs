@@ -1,10 +1,15 @@
 //! From what the system says has changed to what is worth a look.
 
-use std::{collections::BTreeSet, os::unix::fs::MetadataExt, path::Path, time::Instant};
+use std::{
+    collections::BTreeSet,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use super::{
-    Feed, Mode, REVISIT,
-    look::Refused,
+    Feed, Mode, POLL, REVISIT,
+    look::{Refused, Writing},
     names::{self, Role, Unpublished},
     scan,
     watch::Hint,
@@ -44,44 +49,75 @@ impl Feed {
             return true;
         };
         if path.as_os_str().is_empty() {
+            if matches!(hint, Hint::Vanished(_)) {
+                // What comes in its place may have the same number.
+                self.forget_watch();
+            }
             return true;
         }
         if names::check(&path) == Err(Unpublished::Unspeakable) && full.symlink_metadata().is_ok() {
             let (refusal, reason) = (Refusal::Name, scan::UNSPEAKABLE.to_owned());
             self.tell(Refused { path: path.clone(), fingerprint: None, refusal, reason });
         }
+        let full = full.clone();
         let is_structural = !matches!(hint, Hint::Written(_) | Hint::Touched(_) | Hint::Settled(_));
         match hint {
-            Hint::Created(_) => match full.symlink_metadata() {
-                Ok(meta) if meta.is_symlink() => return true,
-                // A hard link comes whole: it was written under its other name.
-                Ok(meta) if meta.nlink() > 1 => affected(&path, contents),
-                _ => {
-                    self.writing.insert(path, Instant::now());
-                }
-            },
+            Hint::Created(_) if full.is_symlink() => return true,
+            Hint::Created(_) => self.is_created(path, &full, contents),
             Hint::Written(_) => {
-                self.writing.insert(path, Instant::now());
+                self.writing.insert(path, Writing { since: Instant::now(), state: None, is_new: false });
             }
-            Hint::Touched(_) => affected(&path, contents),
+            // Its rights may have changed, and with them what can be seen below it.
+            Hint::Touched(_) if full.is_dir() => {
+                self.watch_below(&full);
+                contents.extend(self.scan_below(&path));
+            }
+            Hint::Touched(_) => {
+                affected(&path, contents);
+                self.other_names(&full, contents);
+            }
             Hint::Settled(_) => {
                 self.writing.remove(&path);
                 affected(&path, contents);
+                self.other_names(&full, contents);
             }
-            Hint::Appeared(_) | Hint::Vanished(_) => {
-                self.writing.retain(|written, _| !written.starts_with(&path));
-                if full.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
-                    let soon = REVISIT.map(|after| (Instant::now() + after, path.clone()));
-                    self.revisit.extend(soon);
-                    contents.extend(self.scan_below(&path));
-                }
-                contents.extend(path.to_str().into_iter().flat_map(|path| self.catalog.below(path)).map(str::to_owned));
-                affected(&path, contents);
-            }
+            Hint::Appeared(_) | Hint::Vanished(_) => self.has_moved(&path, &full, contents),
             // Noted above.
             Hint::Lost => {}
         }
         is_structural && self.links
+    }
+
+    /// A file was made.
+    fn is_created(&mut self, path: PathBuf, full: &Path, contents: &mut BTreeSet<String>) {
+        affected(&path, contents);
+        if full.symlink_metadata().is_ok_and(|meta| meta.nlink() > 1) {
+            // A hard link comes whole. The other name is told of nothing; a look at everything finds it.
+            self.next_scan = self.next_scan.min(Instant::now() + POLL);
+        } else {
+            // Whether it is being written is for the kernel to say; it may have been without a name until now.
+            self.writing.insert(path, Writing { since: Instant::now(), state: None, is_new: true });
+        }
+    }
+
+    /// A name came whole, or went.
+    fn has_moved(&mut self, path: &Path, full: &Path, contents: &mut BTreeSet<String>) {
+        self.writing.retain(|written, _| !written.starts_with(path));
+        if full.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+            self.watch_below(full);
+            self.revisit.extend(REVISIT.map(|after| (Instant::now() + after, path.to_owned())));
+            contents.extend(self.scan_below(path));
+        }
+        contents.extend(path.to_str().into_iter().flat_map(|path| self.catalog.below(path)).map(str::to_owned));
+        affected(path, contents);
+    }
+
+    /// The contents that have the file at `full` under other names.
+    fn other_names(&self, full: &Path, contents: &mut BTreeSet<String>) {
+        let Ok(meta) = full.symlink_metadata() else { return };
+        if meta.nlink() > 1 {
+            contents.extend(self.shared.get(&(meta.dev(), meta.ino())).into_iter().flatten().cloned());
+        }
     }
 
     /// What there is below a directory. None of it, if it cannot be read or may not be published.

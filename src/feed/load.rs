@@ -91,6 +91,15 @@ pub struct Found {
     pub fingerprint: Fingerprint,
     /// It was reached through a symbolic link.
     pub linked: bool,
+    /// Its device and inode, if it has other names besides this one.
+    pub shared: Option<(u64, u64)>,
+}
+
+impl Found {
+    fn new(path: PathBuf, meta: &Metadata, linked: bool) -> Self {
+        let shared = (meta.nlink() > 1).then(|| (meta.dev(), meta.ino()));
+        Self { path, fingerprint: Fingerprint::of(meta), linked, shared }
+    }
 }
 
 /// Why a file is not there to be read.
@@ -100,6 +109,24 @@ pub enum Absent {
     Missing,
     /// There is something that is refused.
     Refused(Refusal, String),
+    /// It cannot be said; see [`Unread::Failed`].
+    Failed(Failure),
+}
+
+/// What the system did not do.
+#[derive(Debug)]
+pub struct Failure {
+    /// In words that follow the file's name.
+    pub reason: String,
+    /// It may do it the next time. It will not where a right is missing, before somebody has given it.
+    pub passes: bool,
+}
+
+impl Failure {
+    fn new(what: &str, error: &io::Error) -> Self {
+        let passes = error.kind() != io::ErrorKind::PermissionDenied;
+        Self { reason: format!("{what}: {error}"), passes }
+    }
 }
 
 /// A file's bytes, all of one moment.
@@ -121,6 +148,19 @@ pub enum Unread {
     Missing,
     /// It is refused.
     Refused(Refusal, String),
+    /// It could not be read. Nothing is known of its state, so that the next look tries again.
+    Failed(Failure),
+}
+
+/// How a file is read that somebody may be writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Not while anybody writes; where the kernel does not tell, not before it has rested.
+    Usual,
+    /// Only where the kernel tells that nobody writes: it was made a moment ago, and no close of it is known.
+    Told,
+    /// It has been still for long: a writer that holds it open is not waited for.
+    Still,
 }
 
 /// A directory below the root, with the place where it really is: looking that up costs more than all else of a look.
@@ -155,7 +195,7 @@ pub fn find(root: &Path, relative: &Path, place: &mut Place) -> Result<Found, Ab
     let path = place.real.join(name);
     let meta = std::fs::symlink_metadata(&path).map_err(|error| absent(&error))?;
     if !meta.is_symlink() && !place.linked {
-        let found = Found { path, fingerprint: Fingerprint::of(&meta), linked: false };
+        let found = Found::new(path, &meta, false);
         return if meta.is_file() { Ok(found) } else { Err(Absent::Missing) };
     }
     find_linked(root, relative, &path)
@@ -171,7 +211,7 @@ fn find_linked(root: &Path, relative: &Path, path: &Path) -> Result<Found, Absen
     if !meta.is_file() {
         return Err(Absent::Missing);
     }
-    Ok(Found { path: real, fingerprint: Fingerprint::of(&meta), linked: true })
+    Ok(Found::new(real, &meta, true))
 }
 
 /// No link on the way to `relative` leads where nothing is published, nor does the last one disguise a `.mz`.
@@ -194,15 +234,15 @@ fn absent(error: &io::Error) -> Absent {
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENOTDIR) => Absent::Missing,
         Some(libc::ELOOP) => Absent::Refused(Refusal::Link, "is a link that leads back to itself".to_owned()),
-        _ => Absent::Refused(Refusal::Unreadable, format!("cannot be looked at: {error}")),
+        _ => Absent::Failed(Failure::new("cannot be looked at", error)),
     }
 }
 
-/// Reads a file that was found. `patient`: it has been still for long, so a writer that holds it open is not waited for.
-pub fn read(found: &Found, patient: bool) -> Result<Loaded, Unread> {
+/// Reads a file that was found.
+pub fn read(found: &Found, trust: Trust) -> Result<Loaded, Unread> {
     let refused = |error: &io::Error| match error.raw_os_error() {
         Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP) => Unread::Missing,
-        _ => Unread::Refused(Refusal::Unreadable, format!("cannot be read: {error}")),
+        _ => Unread::Failed(Failure::new("cannot be read", error)),
     };
     // A pipe that took the file's place must not block the open, nor a terminal become ours.
     let mut file = OpenOptions::new()
@@ -218,12 +258,11 @@ pub fn read(found: &Found, patient: bool) -> Result<Loaded, Unread> {
         let reason = format!("has {} bytes, the limit is {MAX_FILE}", before.size());
         return Err(Unread::Refused(Refusal::TooLarge, reason));
     }
-    match writers(&file) {
-        Writers::None => {}
-        _ if patient => {}
-        Writers::Some => return Err(Unread::Busy),
-        Writers::Unknown if is_young(&before) => return Err(Unread::Young),
-        Writers::Unknown => {}
+    match (writers(&file), trust) {
+        (Writers::None, _) | (_, Trust::Still) => {}
+        (Writers::Some, _) | (Writers::Unknown, Trust::Told) => return Err(Unread::Busy),
+        (Writers::Unknown, Trust::Usual) if is_young(&before) => return Err(Unread::Young),
+        (Writers::Unknown, Trust::Usual) => {}
     }
     // One byte more than there should be tells that the file has grown.
     let mut bytes = Vec::with_capacity(before.size() as usize + 1);
@@ -234,6 +273,17 @@ pub fn read(found: &Found, patient: bool) -> Result<Loaded, Unread> {
         return Err(Unread::Busy);
     }
     Ok(Loaded { bytes, fingerprint })
+}
+
+/// A digest of a file's state, and for how long it has been so; zero where its times are in the future. None: it is gone.
+pub fn rest(path: &Path) -> Option<(Mark, Duration)> {
+    let meta = std::fs::metadata(path).ok()?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Some((Mark::of(&[Some(Fingerprint::of(&meta))]), now.saturating_sub(changed(&meta))))
+}
+
+fn changed(meta: &Metadata) -> Duration {
+    Duration::new(u64::try_from(meta.ctime()).unwrap_or(0), meta.ctime_nsec() as u32)
 }
 
 /// Whether anyone has a file open for writing.
@@ -270,7 +320,7 @@ fn writers(file: &File) -> Writers {
 /// Where the kernel does not tell of writers, their events do, and those may be on their way. A file that has rested for
 /// longer than events and the steps of file times take has none that it was not told of.
 fn is_young(meta: &Metadata) -> bool {
-    let changed = Duration::new(u64::try_from(meta.ctime()).unwrap_or(0), meta.ctime_nsec() as u32);
+    let changed = changed(meta);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     // A time in the future says that the clock was set back, not that the file is new.
     now >= changed && now - changed < REST

@@ -13,7 +13,7 @@ use std::{
 use super::{
     build::{self, Built, Parts, Verdict},
     codec::Effort,
-    load::{self, Absent, Fingerprint, Found, Mark, Place, Rewrite, Unread},
+    load::{self, Absent, Failure, Fingerprint, Found, Mark, Place, Rewrite, Trust, Unread},
     media::Types,
     names::{self, Role},
 };
@@ -49,6 +49,17 @@ pub struct Fresh {
     pub disowned: Option<Rewrite>,
 }
 
+/// A file that somebody is writing.
+#[derive(Clone, Copy)]
+pub struct Writing {
+    /// When it was last seen to change.
+    pub since: Instant,
+    /// As it was then, if that is known.
+    pub state: Option<Mark>,
+    /// It was made, and nothing more is known: it may have come whole.
+    pub is_new: bool,
+}
+
 /// How to look.
 pub struct Look<'a> {
     /// The data directory's real path.
@@ -56,7 +67,7 @@ pub struct Look<'a> {
     /// The media types.
     pub types: &'a Types,
     /// Files that somebody is writing, relative to the root.
-    pub writing: &'a HashMap<PathBuf, Instant>,
+    pub writing: &'a HashMap<PathBuf, Writing>,
     /// How hard to compress.
     pub effort: Effort,
     /// Read the files although nothing about them seems to have changed.
@@ -77,6 +88,8 @@ pub struct Sight {
     pub disowned: Option<Rewrite>,
     /// One of the files was reached through a link.
     pub linked: bool,
+    /// Device and inode of a file that has other names besides this one.
+    pub shared: Option<(u64, u64)>,
     /// What was refused: the file, its state, why, and in words.
     pub refused: Vec<Refused>,
 }
@@ -112,6 +125,11 @@ pub enum Outcome {
     Busy(PathBuf),
     /// It cannot be said yet whether somebody is writing; soon it can.
     Soon,
+    /// The system did not let it be seen. Whether it may the next time.
+    Failed {
+        /// It may.
+        passes: bool,
+    },
     /// The content is empty, which it was not: it may be about to be written.
     Empty,
 }
@@ -125,6 +143,7 @@ impl Look<'_> {
             seen: Seen::default(),
             disowned: known.and_then(|known| known.disowned),
             linked: false,
+            shared: None,
             refused: Vec::new(),
         };
         if names::check(Path::new(content)).is_err() {
@@ -167,6 +186,7 @@ impl Look<'_> {
         }
         sight.seen = std::array::from_fn(|role| files[role].as_ref().map(|found| found.fingerprint));
         sight.linked = files.iter().flatten().any(|found| found.linked);
+        sight.shared = files.iter().flatten().find_map(|found| found.shared);
         if !self.force && known.is_some_and(|known| known.seen == Mark::of(&sight.seen)) {
             return Err(Outcome::Keep);
         }
@@ -272,6 +292,7 @@ impl Look<'_> {
         let found = match load::find(self.root, &path, place) {
             Ok(found) => found,
             Err(Absent::Missing) => return Ok(None),
+            Err(Absent::Failed(failure)) => return sight.fail(content, role, role == Role::Plain, failure),
             Err(Absent::Refused(refusal, reason)) => {
                 sight.refuse(content, role, refusal, reason);
                 return match (role, refusal) {
@@ -283,7 +304,8 @@ impl Look<'_> {
                 };
             }
         };
-        let is_written = self.writing.contains_key(&path) && !self.still.contains(&path);
+        let writing = self.writing.get(&path).filter(|_| !self.still.contains(&path));
+        let is_written = writing.is_some_and(|writing| !writing.is_new);
         match role {
             Role::Plain if is_written => Err(Outcome::Busy(path)),
             Role::Mz if is_written && !has_plain => Err(Outcome::Busy(path)),
@@ -300,7 +322,12 @@ impl Look<'_> {
         sight: &mut Sight,
     ) -> Result<Option<Vec<u8>>, Outcome> {
         let path = PathBuf::from(format!("{content}{}", role.suffix()));
-        match (load::read(found, self.still.contains(&path)), is_content) {
+        let trust = match self.writing.contains_key(&path) {
+            _ if self.still.contains(&path) => Trust::Still,
+            true => Trust::Told,
+            false => Trust::Usual,
+        };
+        match (load::read(found, trust), is_content) {
             (Ok(loaded), _) => {
                 sight.seen[role as usize] = Some(loaded.fingerprint);
                 Ok(Some(loaded.bytes))
@@ -310,6 +337,7 @@ impl Look<'_> {
             (Err(Unread::Busy), true) => Err(Outcome::Busy(path)),
             (Err(Unread::Young), _) => Err(Outcome::Soon),
             (Err(Unread::Missing), true) => Err(Outcome::Gone),
+            (Err(Unread::Failed(failure)), is_content) => sight.fail(content, role, is_content, failure),
             (Err(Unread::Refused(refusal, reason)), is_content) => {
                 sight.refuse(content, role, refusal, reason);
                 if is_content { Err(Outcome::Keep) } else { Ok(None) }
@@ -324,6 +352,13 @@ impl Look<'_> {
 }
 
 impl Sight {
+    /// Tells of a failure. Where the content itself cannot be read, nothing more can be said of it.
+    fn fail<T>(&mut self, content: &str, role: Role, is_content: bool, failure: Failure) -> Result<Option<T>, Outcome> {
+        self.refuse(content, role, Refusal::Unreadable, failure.reason);
+        self.seen[role as usize] = None;
+        if is_content { Err(Outcome::Failed { passes: failure.passes }) } else { Ok(None) }
+    }
+
     fn refuse(&mut self, content: &str, role: Role, refusal: Refusal, reason: String) {
         self.refused.push(Refused {
             path: format!("{content}{}", role.suffix()).into(),

@@ -36,9 +36,10 @@ use codec::Effort;
 use follow::affected;
 use improve::{Improvable, Improved};
 use load::{Fingerprint, Mark, Place};
-use look::{Fresh, Known, Look, Outcome, Refused, Sight};
+use look::{Fresh, Known, Look, Outcome, Refused, Sight, Writing};
 use media::Types;
 use names::Role;
+use root::Mounts;
 use scan::Scan;
 use watch::{Hint, Watch};
 
@@ -60,6 +61,8 @@ const RESCAN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_secs(1);
 /// When a new directory is looked at once more.
 const REVISIT: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
+/// When a file that could not be read is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 /// Events are lost in storms; a new watch is not set more often than this.
 const REWATCH: Duration = Duration::from_secs(1);
 /// New versions that are published at once, at the most: the first must not wait for the last. In the first load nobody
@@ -86,7 +89,7 @@ pub struct Feed {
     /// With the identity of the directory that is watched.
     watch: Option<(Watch, (u64, u64))>,
     /// Files that somebody is writing, and since when they have been still.
-    writing: HashMap<PathBuf, Instant>,
+    writing: HashMap<PathBuf, Writing>,
     /// Contents that have become empty, and when that is believed.
     empty: HashMap<String, Instant>,
     /// Contents to look at again, and when.
@@ -96,12 +99,17 @@ pub struct Feed {
     /// Contents that are reached through links, and whether there are any links at all.
     linked: BTreeSet<String>,
     links: bool,
+    /// Contents of files that have several names, by device and inode: a write under one name is told of that one only.
+    shared: HashMap<(u64, u64), BTreeSet<String>>,
     /// What was said of a file, so that it is said once.
     told: HashMap<PathBuf, (Option<Fingerprint>, Refusal)>,
     /// The data directory is gone or unreadable.
     lost: bool,
-    /// Events were lost: directories may have come that are not watched.
+    /// Events were lost, or file systems mounted: directories may have come that are not watched.
     unsure: bool,
+    mounts: Mounts,
+    /// It was said that nothing can be watched.
+    told_unwatched: bool,
     next_watch: Instant,
     next_root: Instant,
     next_scan: Instant,
@@ -141,6 +149,7 @@ impl Feed {
         // finds what has changed since the first.
         feed.watch();
         feed.rescan(true);
+        feed.finish_load();
         let stats = &feed.stats;
         let (entries, content_bytes, held_bytes) = (&stats.entries, &stats.content_bytes, &stats.held_bytes);
         let summary =
@@ -178,9 +187,12 @@ impl Feed {
             revisit: Vec::new(),
             linked: BTreeSet::new(),
             links: false,
+            shared: HashMap::new(),
             told: HashMap::new(),
             lost: false,
             unsure: false,
+            mounts: Mounts::new(),
+            told_unwatched: false,
             next_watch: now,
             next_root: now + ROOT,
             next_scan: now,
@@ -306,11 +318,6 @@ impl Feed {
 
     fn publish(&mut self, batch: &mut Batch, mode: &Mode) {
         let count = batch.fresh.len();
-        for fresh in &batch.fresh {
-            Role::ALL.iter().for_each(|role| {
-                self.stats.rejections.forget(&format!("{}{}", fresh.content, role.suffix()));
-            });
-        }
         let refused = self.catalog.publish(std::mem::take(&mut batch.fresh), &mut batch.neighbours);
         if let Some(first) = refused.first() {
             self.stats.refused[Refusal::Memory as usize].add(refused.len() as u64);
@@ -359,18 +366,28 @@ impl Feed {
 
     /// Takes in what a look has seen.
     fn settle(&mut self, content: String, sight: Sight, batch: &mut Batch) {
-        let Sight { outcome, seen, disowned, linked, refused } = sight;
+        let Sight { outcome, seen, disowned, linked, shared, refused } = sight;
+        let was_seen = self.catalog.known(&content).is_some_and(|known| known.seen == Mark::of(&seen));
+        let is_good = refused.is_empty() && !was_seen;
+        if matches!(outcome, Outcome::Publish { .. } | Outcome::Gone) || matches!(outcome, Outcome::Keep) && is_good {
+            self.forgive(&content);
+        }
         refused.into_iter().for_each(|refused| self.tell(refused));
         if linked {
             self.linked.insert(content.clone());
+        }
+        if let Some(inode) = shared {
+            self.shared.entry(inode).or_default().insert(content.clone());
         }
         if !matches!(outcome, Outcome::Empty) {
             self.empty.remove(&content);
         }
         match outcome {
-            Outcome::Busy(path) => {
-                self.writing.entry(path).or_insert_with(Instant::now);
+            Outcome::Busy(path) => self.is_written(path),
+            Outcome::Failed { passes: true } => {
+                self.soon.entry(content).or_insert_with(|| Instant::now() + RETRY);
             }
+            Outcome::Failed { passes: false } => {}
             Outcome::Soon => {
                 self.soon.entry(content).or_insert_with(|| Instant::now() + load::REST);
             }
@@ -389,7 +406,6 @@ impl Feed {
                 batch.fresh.push(Fresh { content, entry: *entry, modified, is_improvable, seen, disowned });
             }
             Outcome::Gone => {
-                self.stats.rejections.forget(&content);
                 if let Some(known) = self.catalog.known_mut(&content) {
                     known.disowned = disowned;
                     if known.entry.is_some() {
@@ -398,6 +414,42 @@ impl Feed {
                 }
             }
         }
+    }
+
+    /// Notes that somebody writes a file. Where no events tell of the writes, its state does.
+    fn is_written(&mut self, path: PathBuf) {
+        let state = load::rest(&self.root.join(&path)).map(|(state, _)| state);
+        let new = Writing { since: Instant::now(), state, is_new: false };
+        let writing = self.writing.entry(path).or_insert(new);
+        if writing.state.is_some_and(|before| state.is_some_and(|now| now != before)) {
+            writing.since = new.since;
+        }
+        writing.state = state;
+        writing.is_new = false;
+    }
+
+    /// Takes out the files that have been still for long although somebody has them open.
+    fn take_still(&mut self, now: Instant) -> HashSet<PathBuf> {
+        let root = &self.root;
+        let is_still = |path: &PathBuf, writing: &mut Writing| {
+            if now.duration_since(writing.since) < STILL {
+                return false;
+            }
+            match load::rest(&root.join(path)) {
+                // It has changed, and nobody has told.
+                Some((state, _)) if writing.state.is_some_and(|before| before != state) => {
+                    *writing = Writing { since: now, state: Some(state), is_new: false };
+                    false
+                }
+                Some((state, rested)) if rested < STILL && rested > Duration::ZERO => {
+                    let since = now.checked_sub(rested).unwrap_or(now);
+                    *writing = Writing { since, state: Some(state), is_new: false };
+                    false
+                }
+                _ => true,
+            }
+        };
+        self.writing.extract_if(is_still).map(|(path, _)| path).collect()
     }
 
     /// Removes contents whose files are gone, if it is they that are gone and not their directory.
@@ -423,7 +475,7 @@ impl Feed {
     }
 
     fn next_wake(&self) -> Instant {
-        let still = self.writing.values().map(|since| *since + STILL);
+        let still = self.writing.values().map(|writing| writing.since + STILL);
         let empty = self.empty.values().copied().chain(self.revisit.iter().map(|(at, _)| *at));
         let soon = self.soon.values().copied().chain(self.unsure.then_some(self.next_watch));
         let timers = [self.next_root, self.next_scan].into_iter().chain(self.catalog.next_expiry());
@@ -433,22 +485,17 @@ impl Feed {
     /// Does what is due.
     fn keep_time(&mut self) {
         let now = Instant::now();
-        let still: HashSet<PathBuf> =
-            self.writing.extract_if(|_, since| now.duration_since(*since) >= STILL).map(|(path, _)| path).collect();
+        let still = self.take_still(now);
         if !still.is_empty() {
             let mut contents = BTreeSet::new();
             still.iter().for_each(|path| affected(path, &mut contents));
             self.look_at(contents, &Mode { force: true, still, ..Mode::default() });
         }
-        let due = |(content, _)| content;
-        let empty: BTreeSet<String> = self.empty.extract_if(|_, at| *at <= now).map(due).collect();
+        let empty: BTreeSet<String> = self.empty.extract_if(|_, at| *at <= now).map(|(content, _)| content).collect();
         if !empty.is_empty() {
             self.look_at(empty, &Mode { force: true, believe_empty: true, ..Mode::default() });
         }
-        let soon: BTreeSet<String> = self.soon.extract_if(|_, at| *at <= now).map(due).collect();
-        if !soon.is_empty() {
-            self.look_at(soon, &Mode { force: true, ..Mode::default() });
-        }
+        self.look_soon(now);
         let revisit: Vec<_> = self.revisit.extract_if(.., |(at, _)| *at <= now).collect();
         let contents: BTreeSet<String> = revisit.iter().flat_map(|(_, path)| self.scan_below(path)).collect();
         if !contents.is_empty() {
@@ -472,16 +519,48 @@ impl Feed {
         }
     }
 
+    fn look_soon(&mut self, now: Instant) {
+        let soon: BTreeSet<String> = self.soon.extract_if(|_, at| *at <= now).map(|(content, _)| content).collect();
+        if !soon.is_empty() {
+            self.look_at(soon, &Mode { force: true, ..Mode::default() });
+        }
+    }
+
+    /// Looks again at what could not be believed yet, so that the first load has everything.
+    fn finish_load(&mut self) {
+        let end = Instant::now() + 3 * load::REST;
+        while let Some(next) = self.soon.values().min().copied().filter(|next| *next < end) {
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            self.look_soon(Instant::now());
+        }
+    }
+
+    /// The files of a content are believed again, or gone. One that was too large may be told of again.
+    fn forgive(&mut self, content: &str) {
+        for role in Role::ALL {
+            let path = format!("{content}{}", role.suffix());
+            self.stats.rejections.forget(&path);
+            let path = Path::new(&path);
+            if self.told.get(path).is_some_and(|(_, refusal)| *refusal == Refusal::TooLarge) {
+                self.told.remove(path);
+            }
+        }
+    }
+
     /// Says once of each state of a file why it is not believed.
     fn tell(&mut self, refused: Refused) {
         let Refused { path, fingerprint, refusal, reason } = refused;
-        let state = (fingerprint, refusal);
-        if self.told.get(&path) != Some(&state) {
+        // A file that is too large may grow on and on.
+        let state = (fingerprint.filter(|_| refusal != Refusal::TooLarge), refusal);
+        let is_new = self.told.get(&path) != Some(&state);
+        if is_new {
             self.stats.refuse(refusal);
             // Quoted: a name can hold anything, a line end as well.
             tracing::warn!("{path:?} {reason}");
-            let rejection = Rejection { refusal, reason, since: unix_now() };
-            self.stats.rejections.note(path.to_string_lossy().into_owned(), rejection);
+        }
+        let rejection = Rejection { refusal, reason, since: unix_now() };
+        self.stats.rejections.note(path.to_string_lossy().into_owned(), rejection);
+        if is_new {
             self.told.insert(path, state);
         }
     }

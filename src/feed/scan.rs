@@ -11,7 +11,10 @@ use super::{
     load,
     names::{self, Role, Unpublished},
 };
-use crate::{limits::MAX_DEPTH, stats::Refusal};
+use crate::{
+    limits::{MAX_DEPTH, MAX_LINKS},
+    stats::Refusal,
+};
 
 /// Why a name is refused, in words.
 pub const UNSPEAKABLE: &str = "has a name that no URL can hold (not UTF-8, or a control character in it)";
@@ -25,6 +28,10 @@ pub struct Scan {
     pub links: bool,
     /// What was passed over, and why.
     pub refused: Vec<(PathBuf, Refusal, String)>,
+    /// Links to directories on the way to where the walk is.
+    links_on_the_way: usize,
+    /// It was said that there are more of them than are followed.
+    told_of_links: bool,
 }
 
 /// Walks `start`, relative to `root`, which must be a real path.
@@ -41,6 +48,10 @@ impl Scan {
     /// `above`: the real places of the directories on the way here, to see a link that leads back.
     fn directory(&mut self, root: &Path, relative: &Path, above: &mut Vec<PathBuf>) -> io::Result<()> {
         let real = root.join(relative).canonicalize()?;
+        if above.contains(&real) && self.links_on_the_way > 1 {
+            // Behind another link it is nothing new.
+            return Ok(());
+        }
         if above.contains(&real) || above.len() >= MAX_DEPTH {
             let reason = "is a link that leads back to a directory above it, or too deep".to_owned();
             self.refused.push((relative.to_owned(), Refusal::Link, reason));
@@ -66,7 +77,8 @@ impl Scan {
                 return;
             }
         };
-        if kind.is_symlink() {
+        let is_link = kind.is_symlink();
+        if is_link {
             let full = root.join(relative);
             self.links = true;
             // Links to files are judged when the file is looked at; a link to a directory must be before it is walked.
@@ -81,9 +93,18 @@ impl Scan {
             }
         }
         if kind.is_dir() {
-            if let Err(error) = self.directory(root, relative, above) {
+            // Directories with links to each other have more ways through them than anyone can walk.
+            self.links_on_the_way += usize::from(is_link);
+            if self.links_on_the_way > MAX_LINKS {
+                if !std::mem::replace(&mut self.told_of_links, true) {
+                    let reason =
+                        format!("is a link behind {MAX_LINKS} others: no more are followed, here and elsewhere");
+                    self.refused.push((relative.to_owned(), Refusal::Link, reason));
+                }
+            } else if let Err(error) = self.directory(root, relative, above) {
                 self.refused.push((relative.to_owned(), Refusal::Unreadable, format!("cannot be read: {error}")));
             }
+            self.links_on_the_way -= usize::from(is_link);
         } else if kind.is_file() {
             let (content, role) = names::split(path);
             let content = if role == Role::Mz { content } else { path };

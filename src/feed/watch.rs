@@ -30,7 +30,7 @@ pub enum Hint {
 
 /// A watch on a directory and everything below it, until it is dropped.
 pub struct Watch {
-    _watcher: RecommendedWatcher,
+    watcher: RecommendedWatcher,
 }
 
 impl Watch {
@@ -49,9 +49,42 @@ impl Watch {
         };
         // A link's target is watched where it lies, if that is below the root; nothing else is served.
         let mut watcher = RecommendedWatcher::new(tell_all, Config::default().with_follow_symlinks(false))?;
-        watcher.watch(root, RecursiveMode::Recursive)?;
-        Ok(Self { _watcher: watcher })
+        match watcher.watch(root, RecursiveMode::Recursive) {
+            // One directory that may not be read is no reason to watch none.
+            Err(error) if is_denied(&error) => watch_readable(&mut watcher, root)?,
+            watched => watched?,
+        }
+        Ok(Self { watcher })
     }
+
+    /// Watches a directory below the root that has come, or that could not be read before.
+    pub fn add(&mut self, directory: &Path) {
+        if self.watcher.watch(directory, RecursiveMode::Recursive).is_err() {
+            // It is gone again, or may not be read; else the next look at everything finds what it holds.
+            let _ = watch_readable(&mut self.watcher, directory);
+        }
+    }
+}
+
+/// Watches a directory and those below it that may be read.
+fn watch_readable(watcher: &mut RecommendedWatcher, directory: &Path) -> notify::Result<()> {
+    match watcher.watch(directory, RecursiveMode::NonRecursive) {
+        Err(error) if is_denied(&error) => return Ok(()),
+        watched => watched?,
+    }
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            match watcher.watch(&entry.path(), RecursiveMode::Recursive) {
+                Err(error) if is_denied(&error) => watch_readable(watcher, &entry.path())?,
+                watched => watched?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_denied(error: &notify::Error) -> bool {
+    matches!(&error.kind, notify::ErrorKind::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 fn translate(event: Event) -> Vec<Hint> {
