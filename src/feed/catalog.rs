@@ -91,7 +91,7 @@ impl Catalog {
     }
 
     /// Publishes new versions, all at once. Those that memory does not allow for are left out, and returned.
-    pub fn publish(&mut self, fresh: Vec<Fresh>, neighbours: &mut Neighbours) -> Vec<String> {
+    pub fn publish(&mut self, fresh: Vec<Fresh>, mut neighbours: Option<&mut Neighbours>) -> Vec<String> {
         let mut refused = Vec::new();
         if fresh.is_empty() {
             return refused;
@@ -123,7 +123,7 @@ impl Catalog {
                     // Without that thread it stays as it is.
                     let _ = self.improvements.send(Improvable { content: content.clone(), entry });
                 }
-                self.note(content, known, neighbours);
+                self.note(content, known, neighbours.as_deref_mut());
                 Some(change)
             })
             .collect();
@@ -186,7 +186,7 @@ impl Catalog {
         self.known.get_key_value(content).map_or_else(|| content.into(), |(name, _)| name.clone())
     }
 
-    fn note(&mut self, content: Arc<str>, known: Known, neighbours: &mut Neighbours) {
+    fn note(&mut self, content: Arc<str>, known: Known, neighbours: Option<&mut Neighbours>) {
         let Some(entry) = &known.entry else { return };
         self.stats.published.add(1);
         self.stats.content_bytes.add(entry.identity_len() as u64);
@@ -196,7 +196,7 @@ impl Catalog {
             Some(old) => self.uncount(&old),
             None => {
                 self.published += 1;
-                sidecars(&content, neighbours);
+                neighbours.into_iter().for_each(|neighbours| sidecars(&content, neighbours));
             }
         }
     }
@@ -217,7 +217,8 @@ impl Catalog {
                     let content = self.name(&content);
                     changes.push(Change::Put(content.clone().into(), entry.clone()));
                     let disowned = self.known.get(&content).and_then(|known| known.disowned);
-                    self.note(content, Known { entry: Some(entry), disowned, ..Known::default() }, neighbours);
+                    let known = Known { entry: Some(entry), disowned, ..Known::default() };
+                    self.note(content, known, Some(neighbours));
                 }
                 (changes, Some(held))
             }

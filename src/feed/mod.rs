@@ -68,7 +68,7 @@ const REWATCH: Duration = Duration::from_secs(1);
 /// New versions that are published at once, at the most: the first must not wait for the last. In the first load nobody
 /// waits, and larger batches copy fewer maps.
 const BATCH: usize = 256;
-const LOAD_BATCH: usize = 4096;
+const LOAD_BATCH: usize = 16_384;
 /// How often a long first load says how far it is.
 const PROGRESS: Duration = Duration::from_secs(2);
 /// From so many paths on, looking is shared among all cores.
@@ -310,15 +310,13 @@ impl Feed {
                 tracing::info!("loading: {done} of {} files, {megabytes} MB so far", contents.len());
             }
         }
-        if mode.load {
-            // Everything was looked at, what is beside it as well.
-            batch.neighbours.clear();
-        }
     }
 
     fn publish(&mut self, batch: &mut Batch, mode: &Mode) {
         let count = batch.fresh.len();
-        let refused = self.catalog.publish(std::mem::take(&mut batch.fresh), &mut batch.neighbours);
+        // In the first load everything is looked at, what is beside it as well.
+        let neighbours = (!mode.load).then_some(&mut batch.neighbours);
+        let refused = self.catalog.publish(std::mem::take(&mut batch.fresh), neighbours);
         if let Some(first) = refused.first() {
             self.stats.refused[Refusal::Memory as usize].add(refused.len() as u64);
             tracing::error!(
