@@ -1,6 +1,8 @@
 //! Content to `.mz`: raw deflate (RFC 1951) in a gzip frame (RFC 1952). Pure, and the same bytes for the same content every
 //! time: no time stamp, no name. [`crate::feed::codec`] is the reader.
 
+use std::cell::Cell;
+
 use libdeflater::{CompressionLvl, Compressor};
 
 /// How hard to try. More is never larger and always slower.
@@ -86,10 +88,24 @@ pub fn deflate(content: &[u8], effort: Effort) -> Result<Vec<u8>, GaveUp> {
 /// A raw deflate stream by libdeflate, at one of its levels from 0 to 12.
 pub(crate) fn libdeflate(content: &[u8], level: i32) -> Option<Vec<u8>> {
     let mut compressor = Compressor::new(CompressionLvl::new(level).ok()?);
-    let mut stream = vec![0; compressor.deflate_compress_bound(content.len())];
-    let len = compressor.deflate_compress(content, &mut stream).ok()?;
-    stream.truncate(len);
-    Some(stream)
+    let bound = compressor.deflate_compress_bound(content.len());
+    // One buffer a thread: what is kept of it is copied, and lies among its like without holes between.
+    let mut room = ROOM.take();
+    if room.len() < bound {
+        room.resize(bound, 0);
+    }
+    let stream = compressor.deflate_compress(content, &mut room).ok().map(|len| room[..len].to_vec());
+    if room.len() <= MOST_ROOM {
+        ROOM.set(room);
+    }
+    stream
+}
+
+/// A larger buffer is given back at once.
+const MOST_ROOM: usize = 1 << 20;
+
+thread_local! {
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// What `gzip -9` makes, by the same algorithm: the port to Rust that inflates here searches in other ways.

@@ -116,6 +116,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     let (feed, summary) = Feed::load(config.data.clone(), store.clone(), feed_stats, config.memory_limit)
         .map_err(|error| unreadable_directory(&config.data, &error))?;
     let loaded = begun.elapsed();
+    give_back_memory();
     start_feed(feed, events.clone())?;
 
     start_inflating(store.clone())?;
@@ -215,6 +216,15 @@ fn start_worker(number: usize, setup: Setup, events: Sender<Event>) -> Result<()
     };
     let thread = std::thread::Builder::new().name(format!("worker-{number}"));
     thread.spawn(work).map(drop).map_err(|error| start_error("a worker", &error))
+}
+
+/// What was needed to read and compress is scattered among what is kept; the allocator keeps it unless it is told.
+fn give_back_memory() {
+    // SAFETY: it takes no pointer and touches free memory only, under the allocator's own locks.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 fn start_inflating(store: Arc<Store>) -> Result<(), Error> {

@@ -6,9 +6,10 @@
 
 use std::{
     collections::VecDeque,
+    io,
     sync::{
         Arc, Weak,
-        mpsc::{Receiver, RecvTimeoutError},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     time::{Duration, Instant},
 };
@@ -18,6 +19,10 @@ use crate::store::{Entry, identities};
 
 /// What changes more often than this is not worth it.
 const STEADY: Duration = Duration::from_secs(3);
+
+/// For each second of work this many of rest: after the first load there may be hours of it, and a quarter of a core is
+/// what nobody minds.
+const REST: u32 = 3;
 
 /// The niceness of this thread: the last of all.
 const NICE: i32 = 19;
@@ -40,8 +45,18 @@ pub struct Improved {
     pub deflate: Box<[u8]>,
 }
 
+/// Starts the thread that improves what the returned end is given.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn start(done: impl Fn(Improved) + Send + 'static) -> io::Result<Sender<Improvable>> {
+    let (improvements, jobs) = mpsc::channel();
+    std::thread::Builder::new().name("improve".to_owned()).spawn(move || run(&jobs, done))?;
+    Ok(improvements)
+}
+
 /// Improves what comes until nobody is left to send it.
-pub fn run(jobs: &Receiver<Improvable>, done: impl Fn(Improved)) {
+fn run(jobs: &Receiver<Improvable>, done: impl Fn(Improved)) {
     // Without it the work is done all the same, only less politely.
     let _ = rustix::process::setpriority_process(None, NICE);
     let mut waiting: VecDeque<(Instant, Improvable)> = VecDeque::new();
@@ -54,9 +69,11 @@ pub fn run(jobs: &Receiver<Improvable>, done: impl Fn(Improved)) {
             Err(RecvTimeoutError::Disconnected) => return,
         }
         while waiting.front().is_some_and(|(due, _)| *due <= Instant::now()) {
+            let begun = Instant::now();
             if let Some(improved) = waiting.pop_front().and_then(|(_, job)| improve(job)) {
                 done(improved);
             }
+            std::thread::sleep(begun.elapsed() * REST);
         }
     }
 }
@@ -72,8 +89,6 @@ fn improve(job: Improvable) -> Option<Improved> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
     use crate::store::Bodies;
 

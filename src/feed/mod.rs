@@ -34,7 +34,7 @@ use std::{
 use catalog::{Catalog, Neighbours};
 use codec::Effort;
 use follow::affected;
-use improve::{Improvable, Improved};
+use improve::Improved;
 use load::{Fingerprint, Mark, Place};
 use look::{Fresh, Known, Look, Outcome, Refused, Sight, Writing};
 use media::Types;
@@ -170,7 +170,8 @@ impl Feed {
         let root = directory.canonicalize()?;
         std::fs::read_dir(&root)?;
         let (tell_news, news) = mpsc::channel();
-        let improvements = start_improving(tell_news.clone())?;
+        let news_of_better = tell_news.clone();
+        let improvements = improve::start(move |improved| drop(news_of_better.send(News::Improved(improved))))?;
         let now = Instant::now();
         let mut feed = Self {
             directory,
@@ -381,7 +382,7 @@ impl Feed {
             self.empty.remove(&content);
         }
         match outcome {
-            Outcome::Busy(path) => self.is_written(path),
+            Outcome::Busy(path) => self.is_written(content, path),
             Outcome::Failed { passes: true } => {
                 self.soon.entry(content).or_insert_with(|| Instant::now() + RETRY);
             }
@@ -414,8 +415,9 @@ impl Feed {
         }
     }
 
-    /// Notes that somebody writes a file. Where no events tell of the writes, its state does.
-    fn is_written(&mut self, path: PathBuf) {
+    /// Notes that somebody writes a file. Where no events tell of the writes, its state does; one that was written before
+    /// it had a name is closed without an event, too.
+    fn is_written(&mut self, content: String, path: PathBuf) {
         let state = load::rest(&self.root.join(&path)).map(|(state, _)| state);
         let new = Writing { since: Instant::now(), state, is_new: false };
         let writing = self.writing.entry(path).or_insert(new);
@@ -423,7 +425,9 @@ impl Feed {
             writing.since = new.since;
         }
         writing.state = state;
-        writing.is_new = false;
+        if writing.is_new {
+            self.soon.entry(content).or_insert(new.since + load::REST);
+        }
     }
 
     /// Takes out the files that have been still for long although somebody has them open.
@@ -562,14 +566,6 @@ impl Feed {
             self.told.insert(path, state);
         }
     }
-}
-
-/// Starts the thread that improves what the returned end is given.
-fn start_improving(news: Sender<News>) -> io::Result<Sender<Improvable>> {
-    let (improvements, jobs) = mpsc::channel();
-    let work = move || improve::run(&jobs, |improved| drop(news.send(News::Improved(improved))));
-    std::thread::Builder::new().name("improve".to_owned()).spawn(work)?;
-    Ok(improvements)
 }
 
 /// How a number of contents is looked at; see [`Look`].
