@@ -14,22 +14,22 @@ use flate2::{Compression, write::GzEncoder};
 
 use crate::harness::{Server, Site, at, wait_until};
 
-fn gzip(content: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(content: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(content).unwrap();
     encoder.finish().unwrap()
 }
 
-fn shows(server: &Server, path: &str, text: &str) -> bool {
+pub(crate) fn shows(server: &Server, path: &str, text: &str) -> bool {
     let answer = server.get(path, &[]);
     answer.status == 200 && answer.text() == text
 }
 
-fn wait_for(server: &Server, path: &str, text: &str) {
+pub(crate) fn wait_for(server: &Server, path: &str, text: &str) {
     wait_until(&format!("{path} to be {text:?}"), || shows(server, path, text));
 }
 
-fn wait_for_404(server: &Server, path: &str) {
+pub(crate) fn wait_for_404(server: &Server, path: &str) {
     wait_until(&format!("{path} to be gone"), || server.get(path, &[]).status == 404);
 }
 

@@ -8,28 +8,10 @@ use std::{
     time::Instant,
 };
 
-use flate2::{Compression, write::GzEncoder};
-
-use crate::harness::{Server, Site, at, now, wait_until};
-
-fn gzip(content: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(content).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn shows(server: &Server, path: &str, text: &str) -> bool {
-    let answer = server.get(path, &[]);
-    answer.status == 200 && answer.text() == text
-}
-
-fn wait_for(server: &Server, path: &str, text: &str) {
-    wait_until(&format!("{path} to be {text:?}"), || shows(server, path, text));
-}
-
-fn wait_for_404(server: &Server, path: &str) {
-    wait_until(&format!("{path} to be gone"), || server.get(path, &[]).status == 404);
-}
+use crate::{
+    feed::{gzip, shows, wait_for, wait_for_404},
+    harness::{Server, Site, at, now, wait_until},
+};
 
 /// As `git checkout` replaces files: each is deleted and made again, all of them within a second.
 #[test]
