@@ -7,7 +7,7 @@ use std::{io::IoSlice, ops::Range};
 
 use crate::{
     limits::{INLINE_BODY, SEND_BATCH, SEND_SLICES},
-    store::{Coding, Held, Inflated},
+    store::{Coding, Held, Inflated, identities},
 };
 
 /// A sequence of bytes to send.
@@ -24,6 +24,8 @@ pub struct Output {
 enum Source {
     Held(Held, Coding),
     Inflated(Inflated),
+    /// A content that made room for others after it was provided, and was inflated once more for this answer.
+    Own(Box<[u8]>),
 }
 
 /// A part of a body that is sent from where it lies.
@@ -40,7 +42,7 @@ impl Source {
         match (coding, entry.identity()) {
             (Coding::Identity, None) => match entry.inflated() {
                 Some(inflated) => Source::Inflated(inflated),
-                None => Source::Held(entry, coding),
+                None => Source::Own(identities::inflate(&entry).unwrap_or_default()),
             },
             _ => Source::Held(entry, coding),
         }
@@ -50,6 +52,7 @@ impl Source {
         match self {
             Source::Held(entry, coding) => entry.payload(*coding).body,
             Source::Inflated(content) => content,
+            Source::Own(content) => content,
         }
     }
 
@@ -57,6 +60,7 @@ impl Source {
         match self {
             Source::Held(entry, coding) => Source::Held(entry.keep(), coding),
             Source::Inflated(content) => Source::Inflated(content.keep()),
+            Source::Own(content) => Source::Own(content),
         }
     }
 }
@@ -90,7 +94,7 @@ impl Output {
         &mut self.bytes
     }
 
-    /// Appends `entry`'s body in `coding`, in its frame. The content of a compact entry must have been provided.
+    /// Appends `entry`'s body in `coding`, in its frame. The content of a compact entry should have been provided.
     pub fn body(&mut self, entry: Held, coding: Coding) {
         let payload = entry.payload(coding);
         self.bytes.extend_from_slice(payload.lead);
@@ -111,7 +115,7 @@ impl Output {
         }
     }
 
-    /// Appends ranges of `entry`'s content, each behind its own bytes. It must have been provided.
+    /// Appends ranges of `entry`'s content, each behind its own bytes. It should have been provided.
     pub fn parts<'p>(&mut self, entry: Held, parts: impl IntoIterator<Item = (&'p [u8], Range<usize>)>) {
         let source = Source::of(entry, Coding::Identity);
         for (before, range) in parts {
@@ -194,7 +198,27 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::store::{Bodies, Change, Entry, Store};
+    use crate::{
+        mz,
+        store::{Bodies, Change, Entry, Store},
+    };
+
+    /// Another thread may make room between the providing and the sending; the head has promised the whole by then.
+    #[test]
+    fn a_content_that_made_room_is_sent_whole() {
+        let content = b"the same again ".repeat(1000);
+        let deflate = mz::libdeflate(&content, 6).map(Vec::into_boxed_slice);
+        let entry =
+            Entry::new("text/plain", 0, Bodies { deflate, ..Bodies::identity(content.clone().into()) }).compact();
+        assert!(entry.identity().is_none());
+        let store = Store::new();
+        store.apply([Change::Put(b"a"[..].into(), Arc::new(entry))]);
+        let mut output = Output::default();
+        output.body(store.get(b"a").unwrap(), Coding::Identity);
+        output.parts(store.get(b"a").unwrap(), [(&b"part"[..], 5..20), (b"large", 0..content.len())]);
+        let sent = output.pieces().collect::<Vec<_>>().concat();
+        assert_eq!(sent, [&content[..], b"part", &content[5..20], b"large", &content].concat());
+    }
 
     #[test]
     fn what_is_unsent_is_the_rest_at_every_cut() {
