@@ -3,11 +3,17 @@
 use std::{
     io::{self, Write},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use crate::{
-    feed::Feed,
+    feed::{
+        Feed,
+        quotes::{
+            board::{self, Board, SharedBoard},
+            text::Charset,
+        },
+    },
     stats::{FeedStats, Rejection},
     store::{Coding, Entry, Store},
 };
@@ -26,11 +32,26 @@ pub fn check(config: Option<&Path>, data: Option<&Path>) -> Result<bool, String>
         return Ok(true);
     };
     let (store, stats) = (Arc::new(Store::new()), Arc::new(FeedStats::default()));
-    Feed::load_once(data.to_owned(), store.clone(), stats.clone(), None)
+    let board = Board::new(store.clone(), stats.quotes.clone(), Charset::default());
+    let board = Arc::new(Mutex::new(board));
+    Feed::load_once(data.to_owned(), store.clone(), board.clone(), stats.clone(), None)
         .map_err(|error| format!("the data directory {} cannot be read: {error}", data.display()))?;
     let (entries, rejections) = (store.entries(), stats.rejections.all());
     let _ = table(&mut out, &entries, rejections.iter());
-    Ok(rejections.is_empty())
+    let skipped = quotes(&mut out, &board);
+    Ok(rejections.is_empty() && skipped == 0)
+}
+
+/// Lists the tables. Lines that are skipped.
+fn quotes(out: &mut impl Write, board: &SharedBoard) -> u64 {
+    let mut skipped = 0;
+    for (path, table) in board::lock(board).tables() {
+        let first = table.first_skipped().map(|(line, bad)| format!(", the first is line {line}, which {bad}"));
+        let (symbols, lines, first) = (table.len(), table.skipped(), first.unwrap_or_default());
+        let _ = writeln!(out, "table {path:?}: {symbols} symbols, {lines} lines skipped{first}");
+        skipped += lines;
+    }
+    skipped
 }
 
 fn table<'r>(

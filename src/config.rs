@@ -2,6 +2,8 @@
 //!
 //! A flag beats the environment, which beats the file, which beats the default.
 
+mod quotes;
+
 use std::{
     fmt,
     net::SocketAddr,
@@ -11,6 +13,9 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
+
+pub use quotes::Quotes;
+use quotes::QuotesArgs;
 
 use crate::listen::Address;
 
@@ -41,7 +46,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve a data directory (the default command)
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Check a configuration's keys and values, or list what of a data directory would be served: exit 0 if all is well, 1 if not
     Check {
         /// The configuration to check
@@ -112,6 +117,9 @@ struct ServeArgs {
     /// How to wait for the network [default: auto]
     #[arg(long, value_name = "DRIVER", env = "CLOUDIA_IO")]
     io: Option<IoChoice>,
+
+    #[arg(skip)]
+    quotes: QuotesArgs,
 }
 
 /// How to wait for the network.
@@ -211,6 +219,8 @@ pub struct Config {
     pub memory_limit: Option<u64>,
     /// How to wait.
     pub io: IoChoice,
+    /// Quotes.
+    pub quotes: Quotes,
 }
 
 /// A configuration that is not good: one line that names the thing and the remedy.
@@ -283,6 +293,8 @@ impl ServeArgs {
             max_connections: self.max_connections.or(below.max_connections),
             memory_limit: self.memory_limit.or(below.memory_limit),
             io: self.io.or(below.io),
+            // There are no flags for these.
+            quotes: below.quotes,
         }
     }
 
@@ -329,11 +341,12 @@ impl ServeArgs {
             max_connections: self.max_connections,
             memory_limit: self.memory_limit.map(|Size(bytes)| bytes),
             io: self.io.unwrap_or_default(),
+            quotes: self.quotes.check()?,
         })
     }
 }
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "data",
     "listen",
     "admin",
@@ -346,6 +359,7 @@ const KEYS: [&str; 12] = [
     "max_connections",
     "memory_limit",
     "io",
+    "quotes",
 ];
 
 fn file(path: &Path) -> Result<ServeArgs, String> {
@@ -368,17 +382,27 @@ fn parse_file(text: &str) -> Result<ServeArgs, String> {
     };
     let in_words = |error: &toml::de::Error| format!("{}: {}", at(error.span()), error.message().replace('\n', " "));
     let table: toml::Table = text.parse().map_err(|error| in_words(&error))?;
-    if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
-        let nearest = KEYS.iter().max_by(|a, b| {
-            let [a, b] = [a, b].map(|known| strsim::jaro_winkler(&key.replace('-', "_"), known));
-            a.total_cmp(&b)
-        });
-        let line =
-            text.lines().position(|line| line.trim_start().trim_start_matches(['[', '"']).starts_with(key.as_str()));
-        let place = line.map_or(String::new(), |line| format!("line {}: ", line + 1));
-        return Err(format!("{place}there is no key {key:?}; the nearest is {:?}", nearest.unwrap_or(&"data")));
+    check_keys(text, 0, &table, &KEYS)?;
+    if let Some(quotes) = table.get("quotes").and_then(toml::Value::as_table) {
+        let heading = text.lines().position(|line| line.trim_start().starts_with("[quotes]"));
+        check_keys(text, heading.unwrap_or(0), quotes, &quotes::KEYS)?;
     }
     toml::from_str(text).map_err(|error| in_words(&error))
+}
+
+/// Finds a key that is not known. `after`: the line in front of the table.
+fn check_keys(text: &str, after: usize, table: &toml::Table, known: &[&str]) -> Result<(), String> {
+    let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) else {
+        return Ok(());
+    };
+    let nearest = known.iter().max_by(|a, b| {
+        let [a, b] = [a, b].map(|known| strsim::jaro_winkler(&key.replace('-', "_"), known));
+        a.total_cmp(&b)
+    });
+    let is_there = |line: &str| line.trim_start().trim_start_matches(['[', '"']).starts_with(key.as_str());
+    let line = text.lines().skip(after).position(is_there);
+    let place = line.map_or(String::new(), |line| format!("line {}: ", after + line + 1));
+    Err(format!("{place}there is no key {key:?}; the nearest is {:?}", nearest.unwrap_or(&"data")))
 }
 
 fn one_or_more<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Address>, D::Error> {
@@ -506,8 +530,13 @@ mod tests {
             ("\n\nlisten = \"nowhere\"", "line 3"),
             ("broken", "line 1"),
             ("[rules]", "no key \"rules\""),
+            ("[quotes]\nprefx = \"a\"", "line 2: there is no key \"prefx\"; the nearest is \"prefix\""),
+            ("[quotes]\ncharset = \"big5\"", "line 2"),
+            ("[quotes]\nprefix = \"var\"", "quotes.prefix"),
+            ("[quotes]\nmaxage = 61", "quotes.maxage_cap"),
+            ("[quotes]\nsnapshot = \"/s\"", "quotes.socket"),
         ] {
-            let error = parse_file(text).map(|_| ()).unwrap_err();
+            let error = parse_file(text).and_then(ServeArgs::check).map(|_| ()).unwrap_err();
             assert!(error.contains(named) && !error.contains('\n'), "{text:?}: {error}");
         }
     }

@@ -34,6 +34,41 @@ pub const MAX_AGE_CAP: u32 = 31_536_000;
 /// `max-age` where the request does not say: what a scoreboard can be late without anyone minding.
 pub const MAX_AGE_DEFAULT: u32 = 120;
 
+/// A symbol of a market has at most so many bytes.
+pub const MAX_SYMBOL: usize = 32;
+
+/// Symbols of one list.
+pub const MAX_LIST: usize = 1000;
+
+/// Bytes of the answer to a list. A thousand full quotes are 0.3 MB.
+pub const MAX_LIST_ANSWER: usize = 4 * 1024 * 1024;
+
+/// Bytes of a line of a table, without its end.
+pub const MAX_TABLE_LINE: usize = 64 * 1024;
+
+/// Bytes that a batch of a feeder takes before it ends: a hundred thousand full quotes.
+pub const MAX_BATCH: usize = 32 * 1024 * 1024;
+
+/// Feeders at once, each on its own thread.
+pub const MAX_FEEDERS: usize = 64;
+
+/// Symbols that are or were known, of all tables: each takes a place until the end.
+pub const MAX_SYMBOLS: usize = 1_000_000;
+
+/// `max-age` of an answer to a list where the request does not say, and the most that it may say: a tick, a minute.
+pub const LIST_AGE_DEFAULT: u32 = 1;
+/// See [`LIST_AGE_DEFAULT`].
+pub const LIST_AGE_CAP: u32 = 60;
+
+/// Bytes of answers to lists that a worker keeps: some 2,000 lists of fifty full quotes.
+pub const LIST_BYTES: usize = 32 * 1024 * 1024;
+
+/// Lists that a worker remembers after it has forgotten their answers.
+pub const LISTS_REMEMBERED: usize = 8192;
+
+/// Answers that may wait for a better compression: what one thread does in some tenths of a second.
+pub const LISTS_TO_IMPROVE: usize = 1024;
+
 /// `max-age` of 404 and 301: long enough to blunt a stampede, short enough to publish a file at any time.
 pub const MAX_AGE_MISSING: u32 = 1;
 

@@ -89,7 +89,8 @@ impl Bound {
                 Ok(Self { address: Address::Tcp(address), listeners, name: None })
             }
             Address::Unix(path) => {
-                let first = patiently(|| unix(path))?;
+                // As open as a port is. Who may connect is for the directory to say.
+                let first = patiently(|| unix(path, 0o666, BACKLOG))?;
                 let mut listeners = Vec::with_capacity(workers);
                 for _ in 1..workers {
                     listeners.push(first.try_clone()?);
@@ -98,6 +99,21 @@ impl Bound {
                 Ok(Self { address: address.clone(), listeners, name: Some(path.clone()) })
             }
         }
+    }
+
+    /// Listens on the Unix socket `path` for feeders of quotes: this user and its group, or those of `owner`.
+    ///
+    /// # Errors
+    /// As [`Bound::new`].
+    pub fn for_feeders(path: &Path, owner: Option<(u32, u32)>) -> io::Result<Self> {
+        let listener = patiently(|| {
+            let listener = unix(path, 0o660, 16)?;
+            if let Some((user, group)) = owner {
+                std::os::unix::fs::chown(path, Some(user), Some(group))?;
+            }
+            Ok(listener)
+        })?;
+        Ok(Self { address: Address::Unix(path.into()), listeners: vec![listener], name: Some(path.into()) })
     }
 
     /// A URL that reaches the address from this machine.
@@ -163,7 +179,7 @@ fn tcp(address: &SocketAddr, shared: bool) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn unix(path: &Path) -> io::Result<OwnedFd> {
+fn unix(path: &Path, mode: u32, backlog: i32) -> io::Result<OwnedFd> {
     let address = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -174,9 +190,9 @@ fn unix(path: &Path) -> io::Result<OwnedFd> {
         std::fs::remove_file(path)?;
         rustix::net::bind(&socket, &address)?;
     }
-    // As open as a port is. Who may connect is for the directory to say.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
-    rustix::net::listen(&socket, BACKLOG)?;
+    // Nobody can connect before it listens.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    rustix::net::listen(&socket, backlog)?;
     Ok(socket)
 }
 

@@ -1,11 +1,13 @@
 //! From a configuration to a running server, and to its end.
 
+mod quotes;
+
 use std::{
     io::{self, IsTerminal, Write},
     num::NonZero,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU8, Ordering},
         mpsc::{self, RecvTimeoutError, Sender},
     },
@@ -24,11 +26,11 @@ use signal_hook::{
 use crate::{
     admin::{self, Overview},
     config::{Admin, Config, IoChoice},
-    feed::{Feed, Summary},
+    feed::{Feed, Summary, quotes::board::Board},
     limits::{DESCRIPTORS_ADVISED, DESCRIPTORS_RESERVED, SOMAXCONN_ADVISED},
     listen::{Address, Bound},
     serve::Patience,
-    stats::{FeedStats, WorkerStats},
+    stats::{FeedStats, QuoteStats, WorkerStats},
     store::Store,
     worker::{self, Budget, Control, Io, Order, Setup},
 };
@@ -93,16 +95,18 @@ pub fn run(config: Config) -> Result<(), Error> {
     // Before anything that takes time: a signal during the load is answered, too.
     catch_signals(events.clone())?;
 
-    let cpus = allowed_cpus();
-    let workers = config.workers.unwrap_or(cpus.len());
+    let workers = config.workers.unwrap_or_else(|| allowed_cpus().len());
     let (mut bound, admin) = bind(&config, workers)?;
+    let feeders = quotes::listen(&config)?;
     if let Some(user) = &config.user {
         become_user(user)?;
     }
     let io = choose_io(config.io)?;
 
-    let store = Arc::new(Store::new());
+    let store = Arc::new(Store::with_terms(config.quotes.terms()));
     let feed_stats = Arc::new(FeedStats::default());
+    let board = Board::new(store.clone(), feed_stats.quotes.clone(), config.quotes.charset);
+    let board = Arc::new(Mutex::new(board));
     let worker_stats: Vec<Arc<WorkerStats>> = (0..workers).map(|_| Arc::default()).collect();
     let stage = Arc::new(StageCell::default());
     let admin_url = admin.as_ref().map(Bound::url);
@@ -113,41 +117,34 @@ pub fn run(config: Config) -> Result<(), Error> {
     }
 
     let begun = Instant::now();
-    let (feed, summary) = Feed::load(config.data.clone(), store.clone(), feed_stats, config.memory_limit)
-        .map_err(|error| unreadable_directory(&config.data, &error))?;
+    let snapshot = quotes::load_snapshot(&config, &board)?;
+    let memory_limit = config.memory_limit;
+    let (feed, summary) =
+        Feed::load(config.data.clone(), store.clone(), board.clone(), feed_stats.clone(), memory_limit)
+            .map_err(|error| unreadable_directory(&config.data, &error))?;
     let loaded = begun.elapsed();
     give_back_memory();
     start_feed(feed, events.clone())?;
 
     start_inflating(store.clone())?;
+    quotes::start(&config, &store, feeders.as_ref(), &board, snapshot.as_ref())?;
     let max_connections = max_connections(config.max_connections, limit);
     if let Some(asked) = config.max_connections.filter(|asked| *asked > max_connections) {
         tracing::warn!("--max-connections {asked} is more than the descriptor limit allows: {max_connections} it is");
     }
-    let budget = Arc::new(Budget::new(max_connections));
-    let mut controls = Vec::with_capacity(workers);
-    for (number, stats) in worker_stats.into_iter().enumerate() {
-        let control = Arc::new(Control::new().map_err(|error| start_error("a worker", &error))?);
-        controls.push(control.clone());
-        let setup = Setup {
-            cpu: cpus.get(number % cpus.len().max(1)).copied(),
-            io,
-            listeners: bound.iter_mut().filter_map(|bound| bound.listeners.pop()).collect(),
-            store: store.clone(),
-            stats,
-            patience: Patience::from_secs(config.keep_alive_timeout, config.header_timeout, config.send_timeout),
-            budget: budget.clone(),
-            control,
-        };
-        start_worker(number, setup, events.clone())?;
-    }
+    let controls = start_workers(&config, io, &mut bound, &store, worker_stats, max_connections, &events)?;
     stage.set(Stage::Ready);
-    let facts = Facts { config: &config, summary, loaded, io, workers, bound: &bound, admin_url, max_connections };
+    let quotes = &feed_stats.quotes;
+    let facts =
+        Facts { config: &config, summary, quotes, loaded, io, workers, bound: &bound, admin_url, max_connections };
     // Nobody may be reading; that is no reason to stop.
     let _ = facts.print(&mut io::stdout().lock());
     warn_of_small_limits(limit, max_connections);
 
-    wait_for_end(&event, &controls, &stage, &mut bound, Duration::from_secs(config.grace.into()))
+    bound.extend(feeders);
+    let ended = wait_for_end(&event, &controls, &stage, &mut bound, Duration::from_secs(config.grace.into()));
+    quotes::save(snapshot.as_ref());
+    ended
 }
 
 /// Listens on every address, for the workers and for the administrator.
@@ -205,6 +202,37 @@ fn wait_for_end(
     }
     controls.iter().for_each(|control| control.send(Order::Stop));
     Ok(())
+}
+
+/// Starts a worker for each of `stats`. How they are told to stop.
+fn start_workers(
+    config: &Config,
+    io: Io,
+    bound: &mut [Bound],
+    store: &Arc<Store>,
+    stats: Vec<Arc<WorkerStats>>,
+    max_connections: usize,
+    events: &Sender<Event>,
+) -> Result<Vec<Arc<Control>>, Error> {
+    let cpus = allowed_cpus();
+    let budget = Arc::new(Budget::new(max_connections));
+    let mut controls = Vec::with_capacity(stats.len());
+    for (number, stats) in stats.into_iter().enumerate() {
+        let control = Arc::new(Control::new().map_err(|error| start_error("a worker", &error))?);
+        controls.push(control.clone());
+        let setup = Setup {
+            cpu: cpus.get(number % cpus.len().max(1)).copied(),
+            io,
+            listeners: bound.iter_mut().filter_map(|bound| bound.listeners.pop()).collect(),
+            store: store.clone(),
+            stats,
+            patience: Patience::from_secs(config.keep_alive_timeout, config.header_timeout, config.send_timeout),
+            budget: budget.clone(),
+            control,
+        };
+        start_worker(number, setup, events.clone())?;
+    }
+    Ok(controls)
 }
 
 fn start_worker(number: usize, setup: Setup, events: Sender<Event>) -> Result<(), Error> {
@@ -278,6 +306,7 @@ fn choose_io(choice: IoChoice) -> Result<Io, Error> {
 struct Facts<'a> {
     config: &'a Config,
     summary: Summary,
+    quotes: &'a QuoteStats,
     loaded: Duration,
     io: Io,
     workers: usize,
@@ -305,6 +334,14 @@ impl Facts<'_> {
             Bytes(held_bytes),
             self.loaded.as_millis()
         )?;
+        let (symbols, tables) = (self.quotes.symbols.get(), self.quotes.tables.get());
+        if symbols + tables > 0 {
+            let [symbol, table] = [symbols, tables].map(|count| if count == 1 { "" } else { "s" });
+            writeln!(out, "quotes   {symbols} symbol{symbol} in {tables} table{table}")?;
+        }
+        if let Some(socket) = &self.config.quotes.socket {
+            writeln!(out, "feeders  unix:{}", socket.display())?;
+        }
         let connections = if self.max_connections == 1 { "connection" } else { "connections" };
         writeln!(out, "io       {io}, {} {workers}, up to {} {connections}", self.workers, self.max_connections)?;
         for bound in self.bound {

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -55,6 +55,10 @@ pub struct WorkerStats {
     pub shed: Counter,
     /// Connections cut by a deadline without an answer.
     pub timed_out: Counter,
+    /// Lists of quotes that were joined.
+    pub lists_joined: Counter,
+    /// Lists of quotes whose answers were there.
+    pub lists_cached: Counter,
     /// Handlers that panicked, each at the cost of its connection.
     pub panics: Counter,
 }
@@ -106,6 +110,25 @@ pub struct FeedStats {
     pub visible: Visible,
     /// What is not believed now.
     pub rejections: Rejections,
+    /// The quotes.
+    pub quotes: Arc<QuoteStats>,
+}
+
+/// The counters of the quotes. Whoever has the board writes them.
+#[derive(Default)]
+pub struct QuoteStats {
+    /// Symbols that are known now.
+    pub symbols: Counter,
+    /// Tables, of files.
+    pub tables: Counter,
+    /// Versions of the market.
+    pub versions: Counter,
+    /// Lines of tables that were skipped.
+    pub skipped_lines: Counter,
+    /// Payloads that came through the socket.
+    pub updates: Counter,
+    /// Lines of the socket that were skipped.
+    pub skipped_updates: Counter,
 }
 
 /// Times from the news of a change to its new version.

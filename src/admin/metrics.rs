@@ -15,6 +15,7 @@ pub(super) fn text(overview: &Overview) -> String {
     let mut families = Families(Registry::new());
     workers(overview, &mut families);
     feed(overview, &mut families);
+    quotes(overview, &mut families);
     families.gauge(
         "cloudia_build_info",
         "Always 1; the version is a label.",
@@ -102,6 +103,27 @@ fn feed(overview: &Overview, families: &mut Families) {
     if let Some(histogram) = feed.visible.metric() {
         let _ = families.0.register(Box::new(histogram.clone()));
     }
+}
+
+fn quotes(overview: &Overview, families: &mut Families) {
+    let quotes = &overview.feed.quotes;
+    families.one_gauge("cloudia_quote_symbols", "Symbols that are known.", quotes.symbols.get());
+    families.one_gauge("cloudia_quote_tables", "Tables of quotes.", quotes.tables.get());
+    families.one_counter(
+        "cloudia_quote_versions_total",
+        "Versions of all quotes, the first load included.",
+        quotes.versions.get(),
+    );
+    families.one_counter("cloudia_quote_updates_total", "Payloads that feeders sent.", quotes.updates.get());
+    let skipped = [("table", &quotes.skipped_lines), ("socket", &quotes.skipped_updates)];
+    let skipped = skipped.map(|(source, count)| (source.to_owned(), count.get()));
+    families.counter("cloudia_quote_lines_skipped_total", "Lines that were no quotes.", "source", skipped);
+    let answers = [
+        ("join", overview.sum(|worker| worker.lists_joined.get())),
+        ("cache", overview.sum(|worker| worker.lists_cached.get())),
+    ];
+    let answers = answers.map(|(from, count)| (from.to_owned(), count));
+    families.counter("cloudia_quote_answers_total", "Answers to lists, by where they came from.", "from", answers);
 }
 
 struct Families(Registry);

@@ -46,6 +46,15 @@ pub(super) fn json(overview: &Overview, query: Option<&[u8]>) -> String {
             "last_publication": feed.newest.get(),
             "rejected": refused.collect::<serde_json::Map<_, _>>(),
         },
+        "quotes": {
+            "symbols": feed.quotes.symbols.get(),
+            "tables": feed.quotes.tables.get(),
+            "versions": feed.quotes.versions.get(),
+            "updates": feed.quotes.updates.get(),
+            "skipped_lines": feed.quotes.skipped_lines.get() + feed.quotes.skipped_updates.get(),
+            "joined": overview.sum(|worker| worker.lists_joined.get()),
+            "cached": overview.sum(|worker| worker.lists_cached.get()),
+        },
         "entries": entries(overview, query.unwrap_or_default()),
         "rejections": rejections(overview),
     });
@@ -159,8 +168,26 @@ pub(super) fn page(overview: &Overview) -> String {
         .map(|refusal| (format!("not believed: {}", refusal.label()), feed.refused[*refusal as usize].get()));
     rows.extend(refused.filter(|(_, count)| *count > 0));
     table("Feed", &rows);
+    let rows = quotes(overview);
+    if rows.iter().any(|(_, count)| *count > 0) {
+        table("Quotes", &rows);
+    }
     let _ = write!(page, "</main><footer>cloudia {} is {}</footer>", env!("CARGO_PKG_VERSION"), stage(overview));
     page
+}
+
+fn quotes(overview: &Overview) -> Vec<(String, u64)> {
+    let quotes = &overview.feed.quotes;
+    let rows = [
+        ("symbols", quotes.symbols.get()),
+        ("tables", quotes.tables.get()),
+        ("versions", quotes.versions.get()),
+        ("sent by feeders", quotes.updates.get()),
+        ("lines skipped", quotes.skipped_lines.get() + quotes.skipped_updates.get()),
+        ("lists joined", overview.sum(|worker| worker.lists_joined.get())),
+        ("lists that were there", overview.sum(|worker| worker.lists_cached.get())),
+    ];
+    rows.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
 const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport \

@@ -12,15 +12,16 @@ use std::{
 use super::{
     build::{Previous, stamp},
     improve::{Improvable, Improved},
-    look::{Fresh, Known},
+    look::{Fresh, Known, Version},
     names::Role,
+    quotes::board::{self, SharedBoard, TableChange, When},
     vanish::{Fate, Vanishing},
 };
 use crate::{
     clock::unix_now,
     limits::ENTRY_BYTES,
     stats::FeedStats,
-    store::{Change, Entry, Store},
+    store::{Change, Store},
 };
 
 /// A version that was deleted is remembered for this long, so that its successor's stamp is later.
@@ -33,6 +34,9 @@ pub struct Catalog {
     /// By path relative to the root, without the ending of a `.mz`.
     known: BTreeMap<Arc<str>, Known>,
     published: usize,
+    /// Those of them that are tables.
+    tables: usize,
+    board: SharedBoard,
     /// Versions that were deleted, and when.
     deleted: HashMap<String, (Previous, Instant)>,
     vanishing: Vanishing,
@@ -44,9 +48,10 @@ pub struct Catalog {
 pub type Neighbours = BTreeSet<String>;
 
 impl Catalog {
-    /// An empty catalog over `store`, of at most `memory_limit` bytes. Who receives `improvements` may make them.
+    /// An empty catalog over `store` and `board`, of at most `memory_limit` bytes. Who receives `improvements` may make them.
     pub fn new(
         store: Arc<Store>,
+        board: SharedBoard,
         stats: Arc<FeedStats>,
         improvements: Sender<Improvable>,
         memory_limit: Option<u64>,
@@ -56,6 +61,8 @@ impl Catalog {
             stats,
             known: BTreeMap::new(),
             published: 0,
+            tables: 0,
+            board,
             deleted: HashMap::new(),
             vanishing: Vanishing::default(),
             improvements,
@@ -97,47 +104,56 @@ impl Catalog {
             return refused;
         }
         let now = unix_now();
+        // In the first load nobody looks at what is beside a content.
+        let loading = neighbours.is_none();
         let mut close = Vec::new();
-        let changes: Vec<Change> = fresh
-            .into_iter()
-            .filter_map(|fresh| {
-                if !self.fits(&fresh) {
-                    refused.push(fresh.content);
-                    return None;
-                }
-                let previous = self.previous(&fresh.content);
-                let stamp = match &previous {
-                    Some(previous) if previous.hash == fresh.entry.hash() => previous.stamp,
-                    _ => stamp(fresh.modified, now, previous.as_ref().map(|previous| previous.stamp)),
-                };
-                let differs = previous.as_ref().is_some_and(|previous| previous.hash != fresh.entry.hash());
-                if differs && previous.is_some_and(|previous| previous.stamp == stamp) {
-                    close.push(fresh.content.clone());
-                }
-                let entry = Arc::new(fresh.entry.stamped(stamp));
-                let content = self.name(&fresh.content);
-                let change = Change::Put(content.clone().into(), entry.clone());
-                let known = Known { entry: Some(entry), seen: fresh.seen, disowned: fresh.disowned };
-                if fresh.is_improvable {
-                    let entry = known.entry.as_ref().map(Arc::downgrade).unwrap_or_default();
-                    // Without that thread it stays as it is.
-                    let _ = self.improvements.send(Improvable { content: content.clone(), entry });
-                }
-                self.note(content, known, neighbours.as_deref_mut());
-                Some(change)
-            })
-            .collect();
-        self.store.apply(changes);
+        let mut changes = Changes::default();
+        for fresh in fresh {
+            if !self.fits(&fresh) {
+                refused.push(fresh.content);
+                continue;
+            }
+            let previous = self.previous(&fresh.content);
+            let stamp = match &previous {
+                Some(previous) if previous.hash == fresh.made.hash() => previous.stamp,
+                _ => stamp(fresh.modified, now, previous.as_ref().map(|previous| previous.stamp)),
+            };
+            let differs = previous.as_ref().is_some_and(|previous| previous.hash != fresh.made.hash());
+            if differs && previous.is_some_and(|previous| previous.stamp == stamp) {
+                close.push(fresh.content.clone());
+            }
+            let version = fresh.made.stamped(stamp);
+            let content = self.name(&fresh.content);
+            if let Some(entry) = version.entry().filter(|_| fresh.is_improvable).map(Arc::downgrade) {
+                // Without that thread it stays as it is.
+                let _ = self.improvements.send(Improvable { content: content.clone(), entry });
+            }
+            changes.put(&content, &version, if loading { When::Modified(fresh.modified) } else { When::Now });
+            let known = Known { version: Some(version), seen: fresh.seen, disowned: fresh.disowned };
+            self.note(content, known, neighbours.as_deref_mut());
+        }
+        self.apply(changes);
         self.separate(close, now);
         self.stats.newest.set(now);
-        self.stats.entries.set(self.published as u64);
+        self.count();
         refused
+    }
+
+    fn apply(&self, changes: Changes) {
+        self.store.apply(changes.entries);
+        if !changes.tables.is_empty() {
+            board::lock(&self.board).change(changes.tables);
+        }
+    }
+
+    fn count(&self) {
+        self.stats.entries.set((self.published - self.tables) as u64);
     }
 
     /// There is memory for a new version in place of the one before it.
     fn fits(&self, fresh: &Fresh) -> bool {
-        let (held, new) = (self.stats.held_bytes.get(), fresh.entry.held_bytes() as u64);
-        let (old, names) = match self.known.get(&*fresh.content).and_then(|known| known.entry.as_ref()) {
+        let (held, new) = (self.stats.held_bytes.get(), fresh.made.held_bytes() as u64);
+        let (old, names) = match self.known.get(&*fresh.content).and_then(|known| known.version.as_ref()) {
             Some(old) => (old.held_bytes() as u64, self.published as u64),
             None => (0, self.published as u64 + 1),
         };
@@ -148,7 +164,9 @@ impl Catalog {
     pub fn improve(&mut self, improved: Improved) {
         let Improved { content, entry: base, deflate } = improved;
         let Some(known) = self.known.get_mut(&*content) else { return };
-        if let Some(entry) = known.entry.as_mut().filter(|entry| Arc::ptr_eq(entry, &base)) {
+        if let Some(Version::Entry(entry)) = &mut known.version
+            && Arc::ptr_eq(entry, &base)
+        {
             *entry = Arc::new(base.recompressed(deflate));
             self.stats.improved.add(1);
             self.stats.held_bytes.sub(base.held_bytes() as u64);
@@ -166,7 +184,7 @@ impl Catalog {
         }
         for content in close {
             if let Some(known) = self.known.get_mut(&*content)
-                && let Some(entry) = &mut known.entry
+                && let Some(Version::Entry(entry)) = &mut known.version
             {
                 *entry = Arc::new(entry.copy().stamped(now));
                 self.store.apply([Change::Put(content.as_bytes().into(), entry.clone())]);
@@ -176,8 +194,8 @@ impl Catalog {
 
     /// The version whose stamp a new one must not repeat.
     fn previous(&self, content: &str) -> Option<Previous> {
-        let alive = self.known.get(content).and_then(|known| known.entry.as_ref());
-        let alive = alive.map(|entry| Previous { stamp: entry.stamp(), hash: entry.hash() });
+        let alive = self.known.get(content).and_then(|known| known.version.as_ref());
+        let alive = alive.map(|version| Previous { stamp: version.stamp(), hash: version.hash() });
         alive.or_else(|| self.deleted.get(content).map(|(previous, _)| *previous))
     }
 
@@ -187,15 +205,17 @@ impl Catalog {
     }
 
     fn note(&mut self, content: Arc<str>, known: Known, neighbours: Option<&mut Neighbours>) {
-        let Some(entry) = &known.entry else { return };
+        let Some(version) = &known.version else { return };
         self.stats.published.add(1);
-        self.stats.content_bytes.add(entry.identity_len() as u64);
-        self.stats.held_bytes.add(entry.held_bytes() as u64);
+        self.stats.content_bytes.add(version.content_len() as u64);
+        self.stats.held_bytes.add(version.held_bytes() as u64);
         self.deleted.remove(&*content);
-        match self.known.insert(content.clone(), known).and_then(|known| known.entry) {
+        let is_table = version.entry().is_none();
+        match self.known.insert(content.clone(), known).and_then(|known| known.version) {
             Some(old) => self.uncount(&old),
             None => {
                 self.published += 1;
+                self.tables += usize::from(is_table);
                 neighbours.into_iter().for_each(|neighbours| sidecars(&content, neighbours));
             }
         }
@@ -206,46 +226,53 @@ impl Catalog {
     pub fn remove(&mut self, gone: Vec<String>, certain: bool, neighbours: &mut Neighbours) -> Option<usize> {
         let now = Instant::now();
         let fate = if certain { Fate::Remove(gone) } else { self.vanishing.judge(gone, self.published, now) };
-        let (changes, held): (Vec<_>, _) = match fate {
+        let mut changes = Changes::default();
+        let held = match fate {
             Fate::Remove(gone) => {
-                let changes = gone.into_iter().filter_map(|content| self.forget(content, certain, now, neighbours));
-                (changes.collect(), None)
+                gone.into_iter().for_each(|content| self.forget(content, certain, now, neighbours, &mut changes));
+                None
             }
             Fate::Hold { held, restore } => {
-                let mut changes = Vec::new();
-                for (content, entry) in restore {
+                for (content, version) in restore {
                     let content = self.name(&content);
-                    changes.push(Change::Put(content.clone().into(), entry.clone()));
+                    changes.put(&content, &version, When::Now);
                     let disowned = self.known.get(&content).and_then(|known| known.disowned);
-                    let known = Known { entry: Some(entry), disowned, ..Known::default() };
+                    let known = Known { version: Some(version), disowned, ..Known::default() };
                     self.note(content, known, Some(neighbours));
                 }
-                (changes, Some(held))
+                Some(held)
             }
         };
-        self.store.apply(changes);
-        self.stats.entries.set(self.published as u64);
+        self.apply(changes);
+        self.count();
         held
     }
 
-    fn forget(&mut self, content: String, certain: bool, now: Instant, neighbours: &mut Neighbours) -> Option<Change> {
-        let known = self.known.remove(&*content)?;
+    fn forget(
+        &mut self,
+        content: String,
+        certain: bool,
+        now: Instant,
+        neighbours: &mut Neighbours,
+        changes: &mut Changes,
+    ) {
+        let Some(known) = self.known.remove(&*content) else { return };
         if let Some(disowned) = known.disowned {
             let known = Known { disowned: Some(disowned), ..Known::default() };
             self.known.insert(content.as_str().into(), known);
         }
-        let entry = known.entry?;
-        self.uncount(&entry);
+        let Some(version) = known.version else { return };
+        self.uncount(&version);
         self.published -= 1;
+        self.tables -= usize::from(version.entry().is_none());
         self.stats.removed.add(1);
         sidecars(&content, neighbours);
-        let previous = Previous { stamp: entry.stamp(), hash: entry.hash() };
+        let previous = Previous { stamp: version.stamp(), hash: version.hash() };
         self.deleted.insert(content.clone(), (previous, now));
-        let change = Change::Remove(content.as_bytes().into());
+        changes.remove(&content, &version);
         if !certain {
-            self.vanishing.removed(content, entry, now);
+            self.vanishing.removed(content, version, now);
         }
-        Some(change)
     }
 
     /// Contents that have been kept for long enough although their files are gone.
@@ -263,9 +290,32 @@ impl Catalog {
         self.deleted.retain(|_, (_, since)| now.duration_since(*since) < MEMORY);
     }
 
-    fn uncount(&self, entry: &Entry) {
-        self.stats.content_bytes.sub(entry.identity_len() as u64);
-        self.stats.held_bytes.sub(entry.held_bytes() as u64);
+    fn uncount(&self, version: &Version) {
+        self.stats.content_bytes.sub(version.content_len() as u64);
+        self.stats.held_bytes.sub(version.held_bytes() as u64);
+    }
+}
+
+/// What is to become visible at once.
+#[derive(Default)]
+struct Changes {
+    entries: Vec<Change>,
+    tables: Vec<(TableChange, When)>,
+}
+
+impl Changes {
+    fn put(&mut self, content: &Arc<str>, version: &Version, when: When) {
+        match version {
+            Version::Entry(entry) => self.entries.push(Change::Put(content.clone().into(), entry.clone())),
+            Version::Table(table) => self.tables.push((TableChange::Put(content.clone(), table.clone()), when)),
+        }
+    }
+
+    fn remove(&mut self, content: &str, version: &Version) {
+        match version {
+            Version::Entry(_) => self.entries.push(Change::Remove(content.as_bytes().into())),
+            Version::Table(_) => self.tables.push((TableChange::Remove(content.into()), When::Now)),
+        }
     }
 }
 

@@ -214,12 +214,14 @@ fn find_linked(root: &Path, relative: &Path, path: &Path) -> Result<Found, Absen
     Ok(Found::new(real, &meta, true))
 }
 
-/// No link on the way to `relative` leads where nothing is published, nor does the last one disguise a `.mz`.
+/// No link on the way to `relative` leads where nothing is published, nor does the last one disguise a `.mz` or a table.
 fn leads_to_published_places(root: &Path, relative: &Path, real: &Path) -> bool {
     let is_mz = |path: &Path| path.extension().is_some_and(|extension| extension == "mz");
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    let is_table = |path: &Path| names::is_table_name(&name(path));
     let directories = relative.ancestors().skip(1).map(|directory| root.join(directory));
     let mut targets = directories.filter(|path| path.is_symlink()).map(|path| path.canonicalize());
-    is_published_place(root, real)
+    (is_published_place(root, real) || (is_table(relative) && is_table(real) && real.starts_with(root)))
         && (is_mz(relative) || !is_mz(real))
         && targets.all(|target| target.is_ok_and(|target| is_published_place(root, &target)))
 }

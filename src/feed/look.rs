@@ -16,6 +16,7 @@ use super::{
     load::{self, Absent, Failure, Fingerprint, Found, Mark, Place, Rewrite, Trust, Unread},
     media::Types,
     names::{self, Role},
+    quotes::table::Table,
 };
 use crate::{stats::Refusal, store::Entry};
 
@@ -26,19 +27,101 @@ pub type Seen = [Option<Fingerprint>; Role::ALL.len()];
 #[derive(Default)]
 pub struct Known {
     /// The version that is served.
-    pub entry: Option<Arc<Entry>>,
+    pub version: Option<Version>,
     /// The files as they were when they were last looked at.
     pub seen: Mark,
     /// A `.mz` that did not hold the content beside it: it becomes none until it is rewritten.
     pub disowned: Option<Rewrite>,
 }
 
+/// What a content is to its readers, under a stamp that is not yet its own.
+pub enum Made {
+    /// A path that is served.
+    Entry(Box<Entry>),
+    /// A table of quotes.
+    Table(Arc<Table>),
+}
+
+/// What a content is to its readers.
+#[derive(Clone)]
+pub enum Version {
+    /// A path that is served.
+    Entry(Arc<Entry>),
+    /// A table of quotes.
+    Table(Arc<Table>),
+}
+
+impl Made {
+    /// A hash of the content.
+    pub fn hash(&self) -> u64 {
+        match self {
+            Made::Entry(entry) => entry.hash(),
+            Made::Table(table) => table.hash(),
+        }
+    }
+
+    /// Bytes that it takes.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Made::Entry(entry) => entry.held_bytes(),
+            Made::Table(table) => table.held_bytes(),
+        }
+    }
+
+    /// Under its own stamp. Tables have none: their symbols do.
+    pub fn stamped(self, stamp: u64) -> Version {
+        match self {
+            Made::Entry(entry) => Version::Entry(Arc::new(entry.stamped(stamp))),
+            Made::Table(table) => Version::Table(table),
+        }
+    }
+}
+
+impl Version {
+    /// What is served under the path.
+    pub fn entry(&self) -> Option<&Arc<Entry>> {
+        match self {
+            Version::Entry(entry) => Some(entry),
+            Version::Table(_) => None,
+        }
+    }
+
+    /// A hash of the content.
+    pub fn hash(&self) -> u64 {
+        match self {
+            Version::Entry(entry) => entry.hash(),
+            Version::Table(table) => table.hash(),
+        }
+    }
+
+    /// The stamp; 0 where there is none.
+    pub fn stamp(&self) -> u64 {
+        self.entry().map_or(0, |entry| entry.stamp())
+    }
+
+    /// Bytes of the content.
+    pub fn content_len(&self) -> usize {
+        match self {
+            Version::Entry(entry) => entry.identity_len(),
+            Version::Table(table) => table.text_len(),
+        }
+    }
+
+    /// Bytes that it takes.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Version::Entry(entry) => entry.held_bytes(),
+            Version::Table(table) => table.held_bytes(),
+        }
+    }
+}
+
 /// A new version, before it has a stamp.
 pub struct Fresh {
     /// The path that it is for.
     pub content: String,
-    /// The version, under a stamp that is not yet its own.
-    pub entry: Entry,
+    /// The version.
+    pub made: Made,
     /// The time of its file, in seconds since 1970.
     pub modified: u64,
     /// Its compression was made in a hurry.
@@ -112,8 +195,8 @@ pub enum Outcome {
     Keep,
     /// This version is new.
     Publish {
-        /// The version, under a stamp that is not yet its own.
-        entry: Box<Entry>,
+        /// The version.
+        made: Made,
         /// The time of its file, in seconds since 1970.
         modified: u64,
         /// Its compression was made in a hurry.
@@ -172,7 +255,10 @@ impl Look<'_> {
             return Err(Outcome::Gone);
         }
         let mut files: [Option<Found>; 5] = Default::default();
-        for role in Role::ALL {
+        let is_table = names::is_table(content);
+        // A table has no sidecars.
+        for role in if is_table { &[Role::Plain][..] } else { &Role::ALL } {
+            let role = *role;
             let has_plain = files[Role::Plain as usize].is_some();
             files[role as usize] = self.find(content, role, has_plain, place, sight)?;
         }
@@ -204,7 +290,7 @@ impl Look<'_> {
             if is_content {
                 modified = sight.seen[role as usize].map_or(0, |fingerprint| fingerprint.modified_secs());
                 let was_filled =
-                    known.and_then(|known| known.entry.as_ref()).is_some_and(|entry| entry.identity_len() > 0);
+                    known.and_then(|known| known.version.as_ref()).is_some_and(|version| version.content_len() > 0);
                 if bytes.is_empty() && was_filled && !self.believe_empty {
                     return Err(Outcome::Empty);
                 }
@@ -217,7 +303,18 @@ impl Look<'_> {
                 Role::Zst => parts.zst = Some(bytes),
             }
         }
+        if is_table {
+            return Self::publish_table(parts.plain.unwrap_or_default(), modified, known);
+        }
         self.publish(content, parts, modified, known, sight)
+    }
+
+    fn publish_table(text: Vec<u8>, modified: u64, known: Option<&Known>) -> Result<Outcome, Outcome> {
+        let table = Table::parse(text.into());
+        match known.and_then(|known| known.version.as_ref()) {
+            Some(Version::Table(held)) if held.hash() == table.hash() => Ok(Outcome::Keep),
+            _ => Ok(Outcome::Publish { made: Made::Table(Arc::new(table)), modified, is_improvable: false }),
+        }
     }
 
     fn publish(
@@ -229,7 +326,7 @@ impl Look<'_> {
         sight: &mut Sight,
     ) -> Result<Outcome, Outcome> {
         let has_plain = parts.plain.is_some();
-        let held = known.and_then(|known| known.entry.as_ref());
+        let held = known.and_then(|known| known.version.as_ref()).and_then(Version::entry);
         // A body taken over from a sidecar that is gone would outlive it.
         let reusable =
             held.filter(|_| Mark::of(&sight.seen).is_bare() && known.is_some_and(|known| known.seen.is_bare()));
@@ -264,7 +361,7 @@ impl Look<'_> {
         let entry = Entry::new(self.types.of(content), modified, bodies).compact();
         match held {
             Some(held) if held.is_same(&entry) => Ok(Outcome::Keep),
-            _ => Ok(Outcome::Publish { entry: Box::new(entry), modified, is_improvable }),
+            _ => Ok(Outcome::Publish { made: Made::Entry(Box::new(entry)), modified, is_improvable }),
         }
     }
 

@@ -14,6 +14,7 @@ mod load;
 mod look;
 mod media;
 pub mod names;
+pub mod quotes;
 mod root;
 mod scan;
 mod vanish;
@@ -39,6 +40,7 @@ use load::{Fingerprint, Mark, Place};
 use look::{Fresh, Known, Look, Outcome, Refused, Sight, Writing};
 use media::Types;
 use names::Role;
+use quotes::board::SharedBoard;
 use root::Mounts;
 use scan::Scan;
 use watch::{Hint, Watch};
@@ -134,17 +136,18 @@ pub struct Summary {
 }
 
 impl Feed {
-    /// Loads everything in `directory` into `store`, as far as `memory_limit`, in bytes, allows.
+    /// Loads everything in `directory` into `store`, tables by way of `board`, as far as `memory_limit`, in bytes, allows.
     ///
     /// # Errors
     /// When the directory cannot be found or read, or a thread not be started.
     pub fn load(
         directory: PathBuf,
         store: Arc<Store>,
+        board: SharedBoard,
         stats: Arc<FeedStats>,
         memory_limit: Option<u64>,
     ) -> io::Result<(Self, Summary)> {
-        let mut feed = Self::load_once(directory, store, stats, memory_limit)?;
+        let mut feed = Self::load_once(directory, store, board, stats, memory_limit)?;
         // Watched from the beginning, every file that is read would be an event. A second look, at names and times only,
         // finds what has changed since the first.
         feed.watch();
@@ -164,6 +167,7 @@ impl Feed {
     pub fn load_once(
         directory: PathBuf,
         store: Arc<Store>,
+        board: SharedBoard,
         stats: Arc<FeedStats>,
         memory_limit: Option<u64>,
     ) -> io::Result<Self> {
@@ -176,7 +180,7 @@ impl Feed {
         let mut feed = Self {
             directory,
             root,
-            catalog: Catalog::new(store, stats.clone(), improvements, memory_limit),
+            catalog: Catalog::new(store, board, stats.clone(), improvements, memory_limit),
             types: Types::default(),
             stats,
             news,
@@ -395,19 +399,19 @@ impl Feed {
             }
             Outcome::Keep => {
                 if let Some(known) = self.catalog.known_mut(&content) {
-                    *known = Known { entry: known.entry.take(), seen: Mark::of(&seen), disowned };
+                    *known = Known { version: known.version.take(), seen: Mark::of(&seen), disowned };
                 }
                 self.catalog.came_back(&content);
             }
-            Outcome::Publish { entry, modified, is_improvable } => {
+            Outcome::Publish { made, modified, is_improvable } => {
                 self.catalog.came_back(&content);
                 let seen = Mark::of(&seen);
-                batch.fresh.push(Fresh { content, entry: *entry, modified, is_improvable, seen, disowned });
+                batch.fresh.push(Fresh { content, made, modified, is_improvable, seen, disowned });
             }
             Outcome::Gone => {
                 if let Some(known) = self.catalog.known_mut(&content) {
                     known.disowned = disowned;
-                    if known.entry.is_some() {
+                    if known.version.is_some() {
                         batch.gone.push(content);
                     }
                 }

@@ -51,13 +51,23 @@ pub enum Unpublished {
     Unspeakable,
 }
 
-/// Checks a path relative to the data directory, name by name. A trailing `.mz` and the like is part of the last name.
+/// The end of a table's name.
+const TABLE: &str = ".quotes";
+
+/// Whether a path is that of a table of quotes, which is never sent as it is.
+pub fn is_table(path: &str) -> bool {
+    path.ends_with(TABLE)
+}
+
+/// Checks a path relative to the data directory, name by name. A trailing `.mz` and the like is part of the last name. The
+/// last name may be that of a table.
 ///
 /// # Errors
 /// Why it is not published.
 pub fn check(relative: &Path) -> Result<&str, Unpublished> {
     let path = relative.to_str().ok_or(Unpublished::Unspeakable)?;
-    for (depth, component) in relative.components().enumerate() {
+    let mut components = relative.components().enumerate().peekable();
+    while let Some((depth, component)) = components.next() {
         let Component::Normal(name) = component else {
             return Err(Unpublished::Unspeakable);
         };
@@ -66,18 +76,24 @@ pub fn check(relative: &Path) -> Result<&str, Unpublished> {
             return Err(Unpublished::Unspeakable);
         }
         let is_well_known = depth == 0 && name == ".well-known";
-        if !is_well_known && !is_publishable(name) {
+        let is_table = components.peek().is_none() && is_table_name(name);
+        if !(is_well_known || is_table || is_publishable(name)) {
             return Err(Unpublished::Meant);
         }
     }
     Ok(path)
 }
 
+/// Whether one name is that of a table, and not hidden.
+pub fn is_table_name(name: &str) -> bool {
+    is_table(name) && !name.starts_with('.')
+}
+
 /// Whether one name, of a file or a directory, is neither hidden nor temporary nor a table.
 pub fn is_publishable(name: &str) -> bool {
     let base = name.strip_suffix(Role::Mz.suffix()).unwrap_or(name);
     [name, base].iter().all(|name| {
-        let is_temporary = [".tmp", ".swp", ".part", ".quotes", "~"].iter().any(|end| name.ends_with(end));
+        let is_temporary = [".tmp", ".swp", ".part", TABLE, "~"].iter().any(|end| name.ends_with(end));
         let is_autosave = name.len() > 1 && name.starts_with('#') && name.ends_with('#');
         !(name.is_empty() || name.starts_with('.') || is_temporary || is_autosave)
     })
@@ -103,6 +119,10 @@ mod tests {
 
     #[test]
     fn published_and_not() {
+        for name in ["q.quotes", "d/q.a.quotes"] {
+            assert!(check(Path::new(name)).is_ok() && is_table(name), "{name}");
+            assert!(!is_publishable(name), "{name}");
+        }
         for name in ["a.js", "d/e/a.js.mz", ".well-known/acme/x", "#x", "x#", "a.tmpl", "绵.js", "a b"] {
             assert!(check(Path::new(name)).is_ok(), "{name}");
         }
@@ -116,7 +136,10 @@ mod tests {
             "a.swp",
             "a.part",
             "#a#",
-            "q.quotes",
+            ".q.quotes",
+            ".quotes",
+            "d.quotes/a",
+            "q.quotes~",
             "a.tmp.mz",
             "q.quotes.mz",
             "d~/a",

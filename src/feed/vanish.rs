@@ -3,11 +3,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use crate::store::Entry;
+use super::look::Version;
 
 /// What vanishes within this time counts together.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -17,7 +16,7 @@ pub const HOLD: Duration = Duration::from_secs(5);
 /// What has vanished lately, and what is held although it has.
 #[derive(Default)]
 pub struct Vanishing {
-    recent: VecDeque<(Instant, String, Arc<Entry>)>,
+    recent: VecDeque<(Instant, String, Version)>,
     held: HashMap<String, Instant>,
 }
 
@@ -30,7 +29,7 @@ pub enum Fate {
         /// How many are held from now on.
         held: usize,
         /// Those that went a moment ago, before it was clear that there are so many.
-        restore: Vec<(String, Arc<Entry>)>,
+        restore: Vec<(String, Version)>,
     },
 }
 
@@ -43,7 +42,7 @@ impl Vanishing {
         if vanished < 2 || vanished * 2 <= published + self.recent.len() {
             return Fate::Remove(gone);
         }
-        let restore: Vec<_> = self.recent.drain(..).map(|(_, content, entry)| (content, entry)).collect();
+        let restore: Vec<_> = self.recent.drain(..).map(|(_, content, version)| (content, version)).collect();
         for content in gone.into_iter().chain(restore.iter().map(|(content, _)| content.clone())) {
             self.held.insert(content, now + HOLD);
         }
@@ -57,8 +56,8 @@ impl Vanishing {
     }
 
     /// A content was removed at `now`.
-    pub fn removed(&mut self, content: String, entry: Arc<Entry>, now: Instant) {
-        self.recent.push_back((now, content, entry));
+    pub fn removed(&mut self, content: String, version: Version, now: Instant) {
+        self.recent.push_back((now, content, version));
     }
 
     /// There is a file for it again.
@@ -81,8 +80,10 @@ impl Vanishing {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::store::Bodies;
+    use crate::store::{Bodies, Entry};
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
@@ -93,7 +94,7 @@ mod tests {
             Fate::Remove(gone) => {
                 for content in gone {
                     let entry = Arc::new(Entry::new("text/plain", 0, Bodies::default()));
-                    vanishing.removed(content, entry, now);
+                    vanishing.removed(content, Version::Entry(entry), now);
                 }
                 true
             }

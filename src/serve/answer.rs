@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::{
     conditional::{self, Precondition},
     negotiate::Weights,
+    quotes::{self, Asked as List, Lists},
     range::{self, Asked, Ranges},
     request::{Method, Once, Request},
     status::Status,
@@ -12,7 +13,8 @@ use super::{
 };
 use crate::{
     limits::{MAX_AGE_CAP, MAX_AGE_DEFAULT},
-    store::{Coding, Entry, Held, Store},
+    stats::WorkerStats,
+    store::{Coding, Entry, Held, Store, quotes::Terms},
 };
 
 /// What to answer.
@@ -64,26 +66,36 @@ pub enum Extent {
     NotModified,
 }
 
-/// Memory that outlives an answer, so that making one allocates nothing.
+/// Memory that outlives an answer, so that making one allocates nothing; and the lists that were answered lately.
 #[derive(Default)]
 pub struct Scratch {
     path: Vec<u8>,
     key: Vec<u8>,
+    lists: Lists,
 }
 
 /// Answers `request` from `store` at the time `now`, in seconds since 1970. The order is that of RFC 9110: syntax,
 /// method, resource, preconditions, range.
-pub fn answer(request: &Request<'_, '_>, store: &Store, now: u64, scratch: &mut Scratch) -> Answer {
+pub fn answer(
+    request: &Request<'_, '_>,
+    store: &Store,
+    now: u64,
+    scratch: &mut Scratch,
+    stats: &WorkerStats,
+) -> Answer {
     match request.method {
         // Its target is an authority, which no path can be read from.
         Method::Connect => return Answer::Plain(Status::MethodNotAllowed),
         Method::Options if request.target == b"*" => return Answer::Options,
         _ => {}
     }
-    let Scratch { path, key } = scratch;
     let Ok(target) = Target::parse(request.target) else {
         return Answer::Plain(Status::BadRequest);
     };
+    if let Some(list) = List::parse(target.path, target.query) {
+        return answer_list(request, &list, store, now, scratch, stats);
+    }
+    let Scratch { path, key, .. } = scratch;
     let Ok(path) = target::decode(target.path, path) else {
         return Answer::Plain(Status::BadRequest);
     };
@@ -98,12 +110,47 @@ pub fn answer(request: &Request<'_, '_>, store: &Store, now: u64, scratch: &mut 
     }
     let weights = Weights::parse(&request.accept_encoding);
     match found {
-        Found::Entry(entry) => answer_entry(request, entry, &weights, max_age(&target), now),
+        Found::Entry(entry) => {
+            let max_age = max_age(target.max_age(), MAX_AGE_DEFAULT, MAX_AGE_CAP);
+            answer_entry(request, entry, &weights, max_age, now)
+        }
         Found::Directory(path) => Answer::Moved(location(&path, target.query)),
         Found::Nothing => Answer::Missing(store.get(b"404.html").map(|page| {
             let coding = weights.choose(&page);
             (page, coding)
         })),
+    }
+}
+
+/// Answers a list of quotes.
+fn answer_list(
+    request: &Request<'_, '_>,
+    list: &List<'_>,
+    store: &Store,
+    now: u64,
+    scratch: &mut Scratch,
+    stats: &WorkerStats,
+) -> Answer {
+    let Scratch { path, lists, .. } = scratch;
+    match request.method {
+        Method::Get | Method::Head => {}
+        _ if quotes::check(list, path).is_err() => return Answer::Plain(Status::BadRequest),
+        Method::Options => return Answer::Options,
+        Method::Connect | Method::Other => return Answer::Plain(Status::MethodNotAllowed),
+    }
+    let quotes = store.quotes();
+    match quotes::answer(list, quotes, lists, path, stats) {
+        Ok(entry) => {
+            let Terms { max_age: default, max_age_cap: cap, .. } = *quotes.terms();
+            answer_entry(
+                request,
+                entry,
+                &Weights::parse(&request.accept_encoding),
+                max_age(list.max_age, default, cap),
+                now,
+            )
+        }
+        Err(BadTarget) => Answer::Plain(Status::BadRequest),
     }
 }
 
@@ -188,10 +235,10 @@ fn location(path: &[u8], query: Option<&[u8]>) -> Vec<u8> {
 }
 
 /// The page says how long its copy may live. Anything but digits is as good as nothing.
-fn max_age(target: &Target<'_>) -> u32 {
-    let digits = target.max_age().filter(|value| !value.is_empty() && value.iter().all(u8::is_ascii_digit));
-    digits.map_or(MAX_AGE_DEFAULT, |digits| {
+fn max_age(asked: Option<&[u8]>, default: u32, cap: u32) -> u32 {
+    let digits = asked.filter(|value| !value.is_empty() && value.iter().all(u8::is_ascii_digit));
+    digits.map_or(default, |digits| {
         let digit = |sum: u32, digit: &u8| sum.saturating_mul(10).saturating_add(u32::from(digit - b'0'));
-        digits.iter().fold(0, digit).min(MAX_AGE_CAP)
+        digits.iter().fold(0, digit).min(cap)
     })
 }

@@ -21,6 +21,7 @@ pub fn evaluate(request: &Request<'_, '_>, entry: &Entry, now: u64) -> Precondit
             return Precondition::Failed;
         }
     } else if let Some(date) = request.if_unmodified_since.value().and_then(read_date)
+        && entry.is_dated()
         && entry.stamp() > date
     {
         return Precondition::Failed;

@@ -158,7 +158,7 @@ fn respond(
     scratch: &mut Scratch,
     out: &mut Output,
 ) -> Option<Next> {
-    let mut answer = answer::answer(request, site.store, site.clock.secs(), scratch);
+    let mut answer = answer::answer(request, site.store, site.clock.secs(), scratch, site.stats);
     let is_head = request.method == request::Method::Head;
     if let Some(entry) = answer.content().filter(|_| !is_head) {
         // A body that has come is not kept, so that its request cannot be answered later.

@@ -13,6 +13,7 @@ pub mod conditional;
 pub mod exchange;
 pub mod negotiate;
 pub mod output;
+pub mod quotes;
 pub mod range;
 pub mod request;
 pub mod response;

@@ -36,12 +36,16 @@ impl<'b> Target<'b> {
 
     /// The value of the first `maxage`, as it was sent; empty where there is but the name.
     pub fn max_age(&self) -> Option<&'b [u8]> {
-        let value = |parameter: &'b [u8]| match parameter.strip_prefix(b"maxage")? {
-            [] => Some(&[][..]),
-            [b'=', value @ ..] => Some(value),
-            _ => None,
-        };
-        self.query?.split(|byte| *byte == b'&').find_map(value)
+        self.query?.split(|byte| *byte == b'&').find_map(max_age_of)
+    }
+}
+
+/// The value of a parameter that is `maxage`; empty where there is but the name.
+pub fn max_age_of(parameter: &[u8]) -> Option<&[u8]> {
+    match parameter.strip_prefix(b"maxage")? {
+        [] => Some(&[]),
+        [b'=', value @ ..] => Some(value),
+        _ => None,
     }
 }
 

@@ -146,6 +146,9 @@ static GZIP_HEADER: [u8; 10] = gzip_header();
 static ZLIB_HEADER: [u8; 2] = zlib_header();
 
 impl Entry {
+    /// The stamp of what has none: it is never sent, and no condition is judged by it.
+    pub const UNDATED: u64 = u64::MAX;
+
     /// Makes an entry of a version with the media type `content_type` and the stamp `stamp` (seconds since 1970).
     ///
     /// Every coding in `bodies` must decode to `bodies.identity`. One that is not smaller than the content is dropped.
@@ -195,7 +198,7 @@ impl Entry {
     /// The same version with another raw deflate stream of the same content.
     pub fn recompressed(&self, deflate: Box<[u8]>) -> Self {
         let bodies = Bodies { deflate: Some(deflate), ..self.bodies.clone() };
-        Self { bodies, inflated: ArcSwapOption::empty(), ..self.copy() }
+        Self { bodies, varies: true, ..self.copy() }
     }
 
     /// A copy. It is no `Clone`: nothing should be copied by the way.
@@ -308,6 +311,11 @@ impl Entry {
     pub fn held_bytes(&self) -> usize {
         let Bodies { identity, deflate, br, zstd } = &self.bodies;
         identity.len() + [deflate, br, zstd].into_iter().flatten().map(|body| body.len()).sum::<usize>()
+    }
+
+    /// It has a stamp.
+    pub fn is_dated(&self) -> bool {
+        self.stamp != Self::UNDATED
     }
 
     /// When the version came to be, in seconds since 1970.

@@ -7,6 +7,7 @@
 
 mod entry;
 pub mod identities;
+pub mod quotes;
 
 use std::{collections::HashMap, ops::Deref, sync::Arc};
 
@@ -15,6 +16,7 @@ use arc_swap::{ArcSwap, Guard};
 
 pub use entry::{Bodies, Coding, Entry, Etag, Inflated, Payload, gzip_header, zlib_header};
 use identities::Identities;
+use quotes::{Quotes, Terms};
 
 use crate::limits::STORE_SHARDS;
 
@@ -23,6 +25,7 @@ type Names = HashMap<Arc<[u8]>, Arc<ArcSwap<Entry>>, RandomState>;
 /// All entries by key: the decoded path without the slash that it begins with.
 pub struct Store {
     identities: Identities,
+    quotes: Quotes,
     hasher: RandomState,
     shards: Box<[ArcSwap<Names>]>,
 }
@@ -41,10 +44,15 @@ pub struct Held(Guard<Arc<Entry>>);
 impl Store {
     /// A store without entries.
     pub fn new() -> Self {
+        Self::with_terms(Terms::default())
+    }
+
+    /// A store without entries, whose quotes will be answered as `terms` say.
+    pub fn with_terms(terms: Terms) -> Self {
         let hasher = RandomState::new();
         let shard = |_| ArcSwap::from_pointee(Names::with_hasher(hasher.clone()));
         let shards = (0..STORE_SHARDS).map(shard).collect();
-        Self { identities: Identities::default(), hasher, shards }
+        Self { identities: Identities::default(), quotes: Quotes::new(terms), hasher, shards }
     }
 
     /// The current version of `key`.
@@ -56,6 +64,11 @@ impl Store {
     /// The contents of its compact entries.
     pub fn identities(&self) -> &Identities {
         &self.identities
+    }
+
+    /// The quotes.
+    pub fn quotes(&self) -> &Quotes {
+        &self.quotes
     }
 
     /// Whether there is an entry for `key`.
@@ -122,6 +135,11 @@ impl Default for Store {
 }
 
 impl Held {
+    /// An entry that is not in a store.
+    pub fn own(entry: Arc<Entry>) -> Self {
+        Self(Guard::from_inner(entry))
+    }
+
     /// Takes a share of the entry, so that the thread's slot is free for the next one.
     pub fn keep(self) -> Self {
         Self(Guard::from_inner(Guard::into_inner(self.0)))

@@ -1,0 +1,363 @@
+//! All tables to one market: which table a symbol belongs to, what of it is new, and the swap.
+//!
+//! It is the only writer of the market. Tables come from files, and lines from the socket; the socket's win, then the
+//! table whose path sorts first. It opens no file and waits for nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use ahash::RandomState;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{
+    table::Table,
+    text::{Charset, escape},
+};
+use crate::{
+    clock::unix_now,
+    limits::MAX_SYMBOLS,
+    stats::QuoteStats,
+    store::{
+        Store,
+        quotes::{
+            Market, Symbol,
+            line::{Line, Matcher},
+        },
+    },
+};
+
+/// A board that several threads write to, none of which serves.
+pub type SharedBoard = Arc<Mutex<Board>>;
+
+/// The board, for one thread.
+pub fn lock(board: &SharedBoard) -> MutexGuard<'_, Board> {
+    // Whoever panicked has left it between two symbols at the worst; the next version mends that.
+    board.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All that symbols are taken from.
+pub struct Board {
+    store: Arc<Store>,
+    stats: Arc<QuoteStats>,
+    charset: Charset,
+    /// The market that is published next; between changes it is the one that is.
+    next: Market,
+    /// The market before: a worker that still reads it must not be the one who gives its memory back.
+    retired: Option<Arc<Market>>,
+    /// By path.
+    tables: BTreeMap<Arc<str>, Arc<Table>>,
+    /// What came through the socket.
+    live: HashMap<Symbol, Box<str>, RandomState>,
+    /// By number.
+    symbols: Vec<Listed>,
+    /// The latest stamp that was given.
+    last_stamp: u64,
+    /// Symbols that have a line.
+    known: u64,
+    coding: Coding,
+    matcher: Matcher,
+    told: Told,
+}
+
+/// A symbol, and who has it: the first of them counts.
+struct Listed {
+    symbol: Symbol,
+    holders: Vec<Holder>,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Holder {
+    Live,
+    Table(Arc<str>),
+}
+
+/// How well the code fitted when it was made.
+#[derive(Default)]
+struct Coding {
+    symbols: usize,
+    bits: u64,
+    bytes: u64,
+}
+
+/// What was said, so that it is said once.
+#[derive(Default)]
+struct Told {
+    /// Pairs of tables that have symbols in common.
+    shared: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// Of each table, the first line that was skipped.
+    skipped: HashMap<Arc<str>, u64>,
+    is_full: bool,
+}
+
+/// A change of a table.
+pub enum TableChange {
+    /// The table at this path is this one from now on.
+    Put(Arc<str>, Arc<Table>),
+    /// The table at this path is gone.
+    Remove(Arc<str>),
+}
+
+/// When a change is to have happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// When it becomes visible.
+    Now,
+    /// At this time, in seconds since 1970, as long as nobody has been served: when its file was written.
+    Modified(u64),
+}
+
+impl Board {
+    /// A board without tables over `store`, whose scripts are in `charset`.
+    pub fn new(store: Arc<Store>, stats: Arc<QuoteStats>, charset: Charset) -> Self {
+        let next = Market::clone(&store.quotes().load());
+        Self {
+            store,
+            stats,
+            charset,
+            next,
+            retired: None,
+            tables: BTreeMap::new(),
+            live: HashMap::default(),
+            symbols: Vec::new(),
+            last_stamp: 0,
+            known: 0,
+            coding: Coding::default(),
+            matcher: Matcher::default(),
+            told: Told::default(),
+        }
+    }
+
+    /// Publishes changes of tables, all at once, each as of its own time.
+    pub fn change(&mut self, changes: Vec<(TableChange, When)>) {
+        self.next.step();
+        let mut touched = Vec::new();
+        for (change, when) in changes {
+            match change {
+                TableChange::Put(path, table) => self.put(path, table, when, &mut touched),
+                TableChange::Remove(path) => self.remove(&path, &mut touched),
+            }
+        }
+        self.stats.tables.set(self.tables.len() as u64);
+        self.publish(touched);
+    }
+
+    /// Publishes payloads that came through the socket, all at once.
+    pub fn update(&mut self, batch: Vec<(Symbol, Box<str>)>, when: When) {
+        self.next.step();
+        self.stats.updates.add(batch.len() as u64);
+        let mut touched = Vec::with_capacity(batch.len());
+        for (symbol, payload) in batch {
+            if let Some(number) = self.number(symbol) {
+                self.hold(number, Holder::Live);
+                self.live.insert(symbol, payload);
+                touched.push((number, when));
+            }
+        }
+        self.publish(touched);
+    }
+
+    /// Counts lines of the socket that were skipped.
+    pub fn skip(&mut self, lines: u64) {
+        self.stats.skipped_updates.add(lines);
+    }
+
+    /// How many payloads have come through the socket.
+    pub fn updates(&self) -> u64 {
+        self.stats.updates.get()
+    }
+
+    /// The last payload of each symbol that came through the socket.
+    pub fn live(&self) -> impl Iterator<Item = (Symbol, &str)> {
+        self.live.iter().map(|(symbol, payload)| (*symbol, &**payload))
+    }
+
+    /// The tables of files, by path.
+    pub fn tables(&self) -> impl Iterator<Item = (&str, &Table)> {
+        self.tables.iter().map(|(path, table)| (&**path, &**table))
+    }
+
+    fn put(&mut self, path: Arc<str>, table: Arc<Table>, when: When, touched: &mut Vec<(u32, When)>) {
+        self.tell_of_skipped(&path, &table);
+        let old = self.tables.insert(path.clone(), table.clone());
+        let mut shared = BTreeMap::<Arc<str>, (usize, Symbol)>::new();
+        for (symbol, _) in table.quotes() {
+            let Some(number) = self.number(*symbol) else { continue };
+            let holder = Holder::Table(path.clone());
+            if old.as_ref().is_none_or(|old| old.payload(symbol).is_none()) {
+                self.hold(number, holder);
+            }
+            for other in &self.symbols[number as usize].holders {
+                if let Holder::Table(other) = other
+                    && *other != path
+                {
+                    shared.entry(other.clone()).or_insert((0, *symbol)).0 += 1;
+                }
+            }
+            touched.push((number, when));
+        }
+        for (symbol, _) in old.iter().flat_map(|old| old.quotes()) {
+            if table.payload(symbol).is_none() {
+                self.let_go(symbol, &path, touched);
+            }
+        }
+        self.tell_of_shared(&path, shared);
+    }
+
+    fn remove(&mut self, path: &Arc<str>, touched: &mut Vec<(u32, When)>) {
+        let Some(old) = self.tables.remove(path) else { return };
+        for (symbol, _) in old.quotes() {
+            self.let_go(symbol, path, touched);
+        }
+        self.told.skipped.remove(path);
+        self.told.shared.retain(|(a, b)| a != path && b != path);
+    }
+
+    /// The number of a symbol; None: there are too many of them.
+    fn number(&mut self, symbol: Symbol) -> Option<u32> {
+        if let Some(number) = self.next.number(symbol.as_bytes()) {
+            return Some(number);
+        }
+        if self.symbols.len() == MAX_SYMBOLS {
+            if !std::mem::replace(&mut self.told.is_full, true) {
+                tracing::error!("there have been {MAX_SYMBOLS} symbols since the start: further ones are not served");
+            }
+            return None;
+        }
+        self.symbols.push(Listed { symbol, holders: Vec::new() });
+        Some(self.next.add(symbol))
+    }
+
+    fn hold(&mut self, number: u32, holder: Holder) {
+        let holders = &mut self.symbols[number as usize].holders;
+        if let Err(at) = holders.binary_search(&holder) {
+            holders.insert(at, holder);
+        }
+    }
+
+    fn let_go(&mut self, symbol: &Symbol, path: &Arc<str>, touched: &mut Vec<(u32, When)>) {
+        if let Some(number) = self.next.number(symbol.as_bytes()) {
+            self.symbols[number as usize].holders.retain(|holder| *holder != Holder::Table(path.clone()));
+            touched.push((number, When::Now));
+        }
+    }
+
+    /// Makes what has changed of the symbols that were touched visible.
+    fn publish(&mut self, touched: Vec<(u32, When)>) {
+        let is_loading = touched.iter().any(|(_, when)| *when != When::Now);
+        let grows = self.symbols.len() >= 2 * self.coding.symbols.max(1);
+        let (mut bits, mut bytes) = (0, 0);
+        let mut changed = Vec::with_capacity(touched.len());
+        for (number, when) in touched {
+            let payload = self.payload(number);
+            let hash = payload.map(|payload| xxh3_64(payload.as_bytes()));
+            if self.next.quote(number).line.as_ref().map(|line| line.hash()) == hash {
+                continue;
+            }
+            let line = payload.map(|payload| self.line(&self.symbols[number as usize].symbol, payload));
+            let line = line.map(|mut line| {
+                if !grows {
+                    bits += line.encode(self.next.code(), &mut self.matcher);
+                    bytes += line.script().text.len() as u64;
+                }
+                Arc::new(line)
+            });
+            let stamp = match when {
+                When::Now => 0,
+                When::Modified(modified) => modified,
+            };
+            self.known += u64::from(line.is_some());
+            self.known -= u64::from(self.next.quote(number).line.is_some());
+            self.next.set(number, line, stamp);
+            changed.push(number);
+        }
+        if changed.is_empty() {
+            return;
+        }
+        if grows || self.coding.is_worse(bits, bytes) {
+            let (bits, bytes) = self.next.recode(&mut self.matcher);
+            self.coding = Coding { symbols: self.symbols.len(), bits, bytes };
+        }
+        self.swap(&changed, is_loading);
+    }
+
+    /// Stamps what has changed and swaps the market in. Where the second ends meanwhile it is stamped again: an answer could
+    /// have been sent under the stamp of a second that is over.
+    fn swap(&mut self, changed: &[u32], is_loading: bool) {
+        let mut now = unix_now();
+        loop {
+            if is_loading {
+                for number in changed {
+                    let stamp = self.next.quote(*number).stamp;
+                    self.next.restamp(&[*number], if stamp == 0 { now } else { stamp.min(now) });
+                }
+            } else {
+                // A clock that was set back must not bring a stamp back that was sent.
+                let stamp = if now >= self.last_stamp { now } else { self.last_stamp + 1 };
+                self.next.restamp(changed, stamp);
+            }
+            let again = unix_now();
+            if again == now {
+                break;
+            }
+            now = again;
+        }
+        let stamps = changed.iter().map(|number| self.next.quote(*number).stamp);
+        self.last_stamp = stamps.max().unwrap_or(0).max(self.last_stamp);
+        self.retired = Some(self.store.quotes().store(Arc::new(self.next.clone())));
+        self.stats.versions.add(1);
+        self.stats.symbols.set(self.known);
+    }
+
+    /// The payload that counts.
+    fn payload(&self, number: u32) -> Option<&str> {
+        let Listed { symbol, holders } = &self.symbols[number as usize];
+        match holders.first()? {
+            Holder::Live => self.live.get(symbol).map(|payload| &**payload),
+            Holder::Table(path) => self.tables.get(path)?.payload(symbol),
+        }
+    }
+
+    fn line(&self, symbol: &Symbol, payload: &str) -> Line {
+        let escaped = escape(payload);
+        let script = self.charset.encode(&escaped);
+        let (open, middle, close) = (&*self.next.terms().open, b"=\"", b"\";\n");
+        let start = open.len() + symbol.as_bytes().len() + middle.len();
+        let text = [open, symbol.as_bytes(), middle, &script, close].concat();
+        let json = (self.charset.is_legacy() && *script != *escaped.as_bytes()).then(|| escaped.as_bytes().into());
+        Line::new(xxh3_64(payload.as_bytes()), text.into(), start..start + script.len(), json)
+    }
+
+    fn tell_of_skipped(&mut self, path: &Arc<str>, table: &Table) {
+        self.stats.skipped_lines.add(table.skipped());
+        let Some((number, bad)) = table.first_skipped() else {
+            self.told.skipped.remove(path);
+            return;
+        };
+        if self.told.skipped.insert(path.clone(), number) != Some(number) {
+            let skipped = table.skipped();
+            tracing::warn!("{path:?}: lines that are skipped: {skipped}; the first is line {number}, which {bad}");
+        }
+    }
+
+    fn tell_of_shared(&mut self, path: &Arc<str>, shared: BTreeMap<Arc<str>, (usize, Symbol)>) {
+        for (other, (count, symbol)) in shared {
+            let (first, second) = if *path < other { (path.clone(), other) } else { (other, path.clone()) };
+            let symbol = String::from_utf8_lossy(symbol.as_bytes()).into_owned();
+            if self.told.shared.insert((first.clone(), second.clone())) {
+                tracing::warn!(
+                    "{second:?} has symbols that {first:?} has as well, {count} of them, such as {symbol}: those of {first:?} count"
+                );
+            }
+        }
+    }
+}
+
+impl Coding {
+    /// Lines took notably more than those that the code was made of: it is time for a new one.
+    fn is_worse(&self, bits: u64, bytes: u64) -> bool {
+        const ENOUGH: u64 = 4096;
+        bytes >= ENOUGH && bits * self.bytes * 100 > self.bits * bytes * 108
+    }
+}

@@ -1,0 +1,116 @@
+//! What feeders have sent, kept in a file, so that a restart serves it at once.
+//!
+//! The file is a table. It is written whole, put on disk and renamed; the one before it stays until then.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use super::{
+    board::{self, SharedBoard, When},
+    table::Table,
+};
+use crate::store::quotes::Symbol;
+
+/// How often the file is written, if there is anything new.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// A file that what feeders send is kept in.
+pub struct Snapshot {
+    path: PathBuf,
+    board: SharedBoard,
+    /// The state of the board that is in the file.
+    kept: u64,
+    /// The last attempt failed, and it was said.
+    told: bool,
+}
+
+impl Snapshot {
+    /// Takes in what the file at `path` holds, if there is one.
+    ///
+    /// # Errors
+    /// When there is one that cannot be read.
+    pub fn load(path: PathBuf, board: SharedBoard) -> io::Result<Self> {
+        match read(&path) {
+            Ok((table, modified)) => {
+                if table.skipped() > 0 {
+                    tracing::warn!("{}: lines that are no quotes are skipped: {}", path.display(), table.skipped());
+                }
+                let batch = table.quotes().map(|(symbol, payload)| (*symbol, Box::from(payload))).collect();
+                board::lock(&board).update(batch, When::Modified(modified));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let kept = board::lock(&board).updates();
+        Ok(Self { path, board, kept, told: false })
+    }
+
+    /// Writes the file if there is anything new. A failure is said once; the file stays as it was.
+    pub fn save(&mut self) {
+        let board = board::lock(&self.board);
+        if board.updates() == self.kept {
+            return;
+        }
+        let (updates, text) = (board.updates(), text(board.live()));
+        drop(board);
+        match write(&self.path, &text) {
+            Ok(()) => (self.kept, self.told) = (updates, false),
+            Err(error) if !std::mem::replace(&mut self.told, true) => {
+                tracing::error!("the snapshot {} cannot be written: {error}; the last one stays", self.path.display());
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// How long to wait between two calls of [`Snapshot::save`].
+    pub const fn period() -> Duration {
+        EVERY
+    }
+}
+
+fn read(path: &Path) -> io::Result<(Table, u64)> {
+    let text = std::fs::read(path)?;
+    let modified = std::fs::metadata(path)?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok((Table::parse(text.into()), modified.as_secs()))
+}
+
+/// Payloads as a table. A payload never holds an LF; a CR at its end is told from the line's by that one.
+fn text<'q>(quotes: impl IntoIterator<Item = (Symbol, &'q str)>) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (symbol, payload) in quotes {
+        let end: &[u8] = if payload.ends_with('\r') { b"\r\n" } else { b"\n" };
+        [symbol.as_bytes(), b"=", payload.as_bytes(), end].iter().for_each(|part| text.extend_from_slice(part));
+    }
+    text
+}
+
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    let aside = path.with_file_name(name);
+    let mut file = File::create(&aside)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    drop(file);
+    std::fs::rename(&aside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_come_back_as_they_were() {
+        let quotes = [("a", ""), ("b", "x\r"), ("c.d", "1,\0=#\u{7f}\u{2028}"), ("d", "# y ")];
+        let quotes = quotes.map(|(symbol, payload)| (Symbol::new(symbol.as_bytes()).unwrap(), payload));
+        let table = Table::parse(text(quotes).into());
+        assert_eq!((table.len(), table.skipped()), (quotes.len(), 0));
+        for (symbol, payload) in quotes {
+            assert_eq!(table.payload(&symbol), Some(payload));
+        }
+    }
+}

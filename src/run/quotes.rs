@@ -1,0 +1,115 @@
+//! What of the quotes there is to start, and to end: the socket, the snapshot, the thread that compresses.
+
+use std::{
+    os::unix::net::UnixListener,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use nix::unistd::{User, geteuid};
+
+use super::{Error, start_error};
+use crate::{
+    config::Config,
+    feed::quotes::{board::SharedBoard, snapshot::Snapshot, socket},
+    listen::Bound,
+    store::{Store, quotes::improve::Improver},
+};
+
+/// A snapshot that is written on time and at the end.
+pub(super) type SharedSnapshot = Arc<Mutex<Snapshot>>;
+
+/// Listens for feeders, as whoever the server is about to become.
+pub(super) fn listen(config: &Config) -> Result<Option<Bound>, Error> {
+    let Some(path) = &config.quotes.socket else { return Ok(None) };
+    let owner = match &config.user {
+        Some(name) => user(name)?.map(|user| (user.uid.as_raw(), user.gid.as_raw())),
+        None => None,
+    };
+    let bound = Bound::for_feeders(path, owner).map_err(|error| {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "another program, perhaps another cloudia, listens there, or it is no socket"
+            }
+            std::io::ErrorKind::NotFound => "its directory must be there",
+            std::io::ErrorKind::PermissionDenied => "this user must be allowed to write its directory",
+            _ => "it must be a path in a directory that this user can write, of at most 107 bytes",
+        };
+        Error::Start(format!("quotes.socket {}: {error}; {remedy}", path.display()))
+    })?;
+    Ok(Some(bound))
+}
+
+/// Takes in the snapshot.
+pub(super) fn load_snapshot(config: &Config, board: &SharedBoard) -> Result<Option<SharedSnapshot>, Error> {
+    let Some(path) = &config.quotes.snapshot else { return Ok(None) };
+    let error = |reason: String| Error::Start(format!("quotes.snapshot {}: {reason}", path.display()));
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let writable = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(directory, writable).map_err(|cause| {
+        let cause = std::io::Error::from(cause);
+        error(format!("its directory cannot be written: {cause}; make it, or give this user the right to"))
+    })?;
+    let data = config.data.canonicalize().unwrap_or_else(|_| config.data.clone());
+    if directory.canonicalize().is_ok_and(|directory| directory.starts_with(data)) {
+        return Err(error("it is below the data directory, where it would be served; name another place".to_owned()));
+    }
+    let snapshot = Snapshot::load(path.clone(), board.clone())
+        .map_err(|cause| error(format!("it cannot be read: {cause}; mend or remove it")))?;
+    Ok(Some(Arc::new(Mutex::new(snapshot))))
+}
+
+/// Starts what runs beside the workers.
+pub(super) fn start(
+    config: &Config,
+    store: &Store,
+    feeders: Option<&Bound>,
+    board: &SharedBoard,
+    snapshot: Option<&SharedSnapshot>,
+) -> Result<(), Error> {
+    let improver = Improver::start().map_err(|error| start_error("the thread that compresses lists", &error))?;
+    store.quotes().improve_with(improver);
+    if let Some(snapshot) = snapshot.cloned() {
+        let keep = move || {
+            loop {
+                std::thread::sleep(Snapshot::period());
+                save(Some(&snapshot));
+            }
+        };
+        let thread = std::thread::Builder::new().name("snapshot".to_owned());
+        thread.spawn(keep).map_err(|error| start_error("the snapshot thread", &error))?;
+    }
+    if let Some(listener) = feeders.and_then(|bound| bound.listeners.first()) {
+        let failed = |error| start_error("the socket for feeders", &error);
+        let listener = UnixListener::from(listener.try_clone().map_err(failed)?);
+        listener.set_nonblocking(false).map_err(failed)?;
+        socket::start(listener, allowed(config)?, board.clone()).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Writes the snapshot, if there is anything new.
+pub(super) fn save(snapshot: Option<&SharedSnapshot>) {
+    if let Some(snapshot) = snapshot {
+        // The file is replaced whole or not at all.
+        snapshot.lock().unwrap_or_else(PoisonError::into_inner).save();
+    }
+}
+
+/// Root, this user, and those that are named.
+fn allowed(config: &Config) -> Result<Vec<u32>, Error> {
+    let mut allowed = vec![0, geteuid().as_raw()];
+    for name in &config.quotes.feeders {
+        let feeder = user(name)?;
+        let feeder = feeder.ok_or_else(|| Error::Start(format!("quotes.feeders: there is no user {name:?}")))?;
+        allowed.push(feeder.uid.as_raw());
+    }
+    Ok(allowed)
+}
+
+fn user(name: &str) -> Result<Option<User>, Error> {
+    User::from_name(name).map_err(|cause| Error::Start(format!("the user {name:?} cannot be looked up: {cause}")))
+}

@@ -1,0 +1,246 @@
+//! The answers to lists that were asked for lately: one cache for each worker, bounded, never stale.
+//!
+//! Pages ask for the same lists over and over, programs for lists that nobody asks for again. So what is asked for once goes
+//! through a small queue, and only what is asked for again gets to stay (S3-FIFO: Yang et al., SOSP 2023). A
+//! record is of one generation of the market; in a later one it holds only if none of its symbols has changed, and is
+//! otherwise joined anew in its place.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use ahash::RandomState;
+
+use crate::{
+    limits::{LIST_BYTES, LISTS_REMEMBERED},
+    store::{
+        Entry,
+        quotes::{Market, Quotes, improve::Joined},
+    },
+};
+
+/// The answers of one worker.
+#[derive(Default)]
+pub struct Lists {
+    hasher: RandomState,
+    /// By the hash of a list: the place of its record.
+    places: HashMap<u64, u32, RandomState>,
+    records: Vec<Option<Record>>,
+    free: Vec<u32>,
+    /// Asked for once, the newest last.
+    new: VecDeque<u32>,
+    /// Asked for again.
+    kept: VecDeque<u32>,
+    new_bytes: usize,
+    kept_bytes: usize,
+    /// Hashes of lists that were forgotten without having been asked for again.
+    forgotten: HashSet<u64, RandomState>,
+    forgotten_order: VecDeque<u64>,
+}
+
+/// The answer to a list.
+struct Record {
+    hash: u64,
+    list: Box<[u8]>,
+    json: bool,
+    answer: Answered,
+    /// The market that it was last compared with.
+    generation: u64,
+    /// How often it was asked for lately, as far as that matters.
+    uses: u8,
+    is_kept: bool,
+    bytes: usize,
+    better: Better,
+}
+
+/// An answer, and what it was made of.
+pub struct Answered {
+    /// The answer.
+    pub entry: Arc<Entry>,
+    /// The numbers of its symbols.
+    pub numbers: Box<[Option<u32>]>,
+}
+
+/// A better compression of a record's answer.
+enum Better {
+    /// It has not been asked for again.
+    Unasked,
+    Waiting(Arc<Joined>),
+    /// There is none, or it is the answer.
+    Done,
+}
+
+/// Uses that are counted.
+const MOST_USES: u8 = 3;
+/// What a record takes besides its answer, list and numbers.
+const RECORD: usize = 500;
+/// The part of the memory that is for lists which were asked for once.
+const NEW_SHARE: usize = 10;
+
+impl Lists {
+    /// The answer to `list` in `market`, if it is here and as it would be made now.
+    pub fn get(&mut self, list: &[u8], json: bool, market: &Market, quotes: &Quotes) -> Option<Arc<Entry>> {
+        let record = self.record(list, json)?;
+        if record.generation != market.generation() {
+            if !record.holds(market) {
+                return None;
+            }
+            record.generation = market.generation();
+        }
+        record.uses = (record.uses + 1).min(MOST_USES);
+        let had = record.answer.entry.held_bytes();
+        record.improve(quotes);
+        let (entry, has) = (record.answer.entry.clone(), record.answer.entry.held_bytes());
+        if has != had {
+            let is_kept = record.is_kept;
+            record.bytes = record.bytes + has - had;
+            let bytes = self.bytes_of(is_kept);
+            *bytes = *bytes + has - had;
+        }
+        Some(entry)
+    }
+
+    /// The numbers that the symbols of `list` had when it was answered last, if they hold in `market`.
+    pub fn numbers(&mut self, list: &[u8], json: bool, market: &Market) -> Option<Box<[Option<u32>]>> {
+        let record = self.record(list, json)?;
+        (record.generation >= market.grown()).then(|| record.answer.numbers.clone())
+    }
+
+    /// Keeps the answer to `list`, in the place of the one before it if there is one.
+    pub fn put(&mut self, list: &[u8], json: bool, answer: Answered, market: &Market) {
+        let hash = self.hash(list, json);
+        let bytes = RECORD + answer.entry.held_bytes() + list.len() + answer.numbers.len() * size_of::<Option<u32>>();
+        if bytes > LIST_BYTES / NEW_SHARE {
+            self.forget(hash);
+            return;
+        }
+        let old = self.places.get(&hash).and_then(|place| self.records[*place as usize].take());
+        let is_kept = match &old {
+            Some(old) => old.is_kept,
+            None => self.forgotten.remove(&hash),
+        };
+        let uses = old.as_ref().map_or(0, |old| (old.uses + 1).min(MOST_USES));
+        *self.bytes_of(is_kept) += bytes;
+        *self.bytes_of(is_kept) -= old.as_ref().map_or(0, |old| old.bytes);
+        let record = Record {
+            hash,
+            list: list.into(),
+            json,
+            answer,
+            generation: market.generation(),
+            uses,
+            is_kept,
+            bytes,
+            better: Better::Unasked,
+        };
+        match self.places.get(&hash) {
+            Some(place) => self.records[*place as usize] = Some(record),
+            None => self.insert(record),
+        }
+        self.make_room();
+    }
+
+    fn insert(&mut self, record: Record) {
+        let (hash, is_kept) = (record.hash, record.is_kept);
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.records.push(None);
+            // Each takes hundreds of bytes of a bounded memory.
+            (self.records.len() - 1) as u32
+        });
+        self.records[place as usize] = Some(record);
+        self.places.insert(hash, place);
+        if is_kept { self.kept.push_back(place) } else { self.new.push_back(place) }
+    }
+
+    fn record(&mut self, list: &[u8], json: bool) -> Option<&mut Record> {
+        let hash = self.hash(list, json);
+        let record = self.records[*self.places.get(&hash)? as usize].as_mut()?;
+        (*record.list == *list && record.json == json).then_some(record)
+    }
+
+    fn hash(&self, list: &[u8], json: bool) -> u64 {
+        self.hasher.hash_one((list, json))
+    }
+
+    fn bytes_of(&mut self, is_kept: bool) -> &mut usize {
+        if is_kept { &mut self.kept_bytes } else { &mut self.new_bytes }
+    }
+
+    fn make_room(&mut self) {
+        while self.new_bytes + self.kept_bytes > LIST_BYTES {
+            let from_new = self.new_bytes > LIST_BYTES / NEW_SHARE || self.kept.is_empty();
+            let Some(place) = (if from_new { self.new.pop_front() } else { self.kept.pop_front() }) else { break };
+            let Some(record) = self.records[place as usize].as_mut() else {
+                self.free.push(place);
+                continue;
+            };
+            let bytes = record.bytes;
+            if record.uses == 0 {
+                let hash = record.hash;
+                self.records[place as usize] = None;
+                self.places.remove(&hash);
+                self.free.push(place);
+                *self.bytes_of(!from_new) -= bytes;
+                if from_new {
+                    self.remember(hash);
+                }
+            } else if from_new {
+                (record.uses, record.is_kept) = (0, true);
+                self.new_bytes -= bytes;
+                self.kept_bytes += bytes;
+                self.kept.push_back(place);
+            } else {
+                record.uses -= 1;
+                self.kept.push_back(place);
+            }
+        }
+    }
+
+    fn remember(&mut self, hash: u64) {
+        if self.forgotten.insert(hash) {
+            self.forgotten_order.push_back(hash);
+        }
+        if self.forgotten_order.len() > LISTS_REMEMBERED
+            && let Some(oldest) = self.forgotten_order.pop_front()
+        {
+            self.forgotten.remove(&oldest);
+        }
+    }
+
+    /// Drops the record of a list that has become too large; its place is given back when its turn comes.
+    fn forget(&mut self, hash: u64) {
+        if let Some(place) = self.places.remove(&hash)
+            && let Some(record) = self.records[place as usize].take()
+        {
+            *self.bytes_of(record.is_kept) -= record.bytes;
+        }
+    }
+}
+
+impl Record {
+    /// Nothing of it has changed since it was made.
+    fn holds(&self, market: &Market) -> bool {
+        let is_same = |number: &Option<u32>| number.is_none_or(|number| market.quote(number).since <= self.generation);
+        self.generation >= market.grown() && self.answer.numbers.iter().all(is_same)
+    }
+
+    /// Asks for a better compression, or takes it.
+    fn improve(&mut self, quotes: &Quotes) {
+        match &self.better {
+            Better::Done => {}
+            Better::Waiting(joined) => {
+                if let Some(better) = joined.better() {
+                    self.answer.entry = better;
+                    self.better = Better::Done;
+                }
+            }
+            Better::Unasked => {
+                let joined = Joined::new(self.answer.entry.clone());
+                if quotes.improve(&joined) {
+                    self.better = Better::Waiting(joined);
+                }
+            }
+        }
+    }
+}
