@@ -86,7 +86,7 @@ pub fn deflate(content: &[u8], effort: Effort) -> Result<Vec<u8>, GaveUp> {
 }
 
 /// A raw deflate stream by libdeflate, at one of its levels from 0 to 12.
-pub(crate) fn libdeflate(content: &[u8], level: i32) -> Option<Vec<u8>> {
+pub fn libdeflate(content: &[u8], level: i32) -> Option<Vec<u8>> {
     let mut compressor = Compressor::new(CompressionLvl::new(level).ok()?);
     let bound = compressor.deflate_compress_bound(content.len());
     // One buffer a thread: what is kept of it is copied, and lies among its like without holes between.

@@ -24,6 +24,7 @@ use crate::{
         quotes::{
             Market, Symbol,
             line::{Line, Matcher},
+            market::Cost,
         },
     },
 };
@@ -56,7 +57,8 @@ pub struct Board {
     last_stamp: u64,
     /// Symbols that have a line.
     known: u64,
-    coding: Coding,
+    /// Symbols when the code was made, and what the payloads that it was made of take in it.
+    trained: (usize, Cost),
     matcher: Matcher,
     told: Told,
 }
@@ -71,14 +73,6 @@ struct Listed {
 enum Holder {
     Live,
     Table(Arc<str>),
-}
-
-/// How well the code fitted when it was made.
-#[derive(Default)]
-struct Coding {
-    symbols: usize,
-    bits: u64,
-    bytes: u64,
 }
 
 /// What was said, so that it is said once.
@@ -123,7 +117,7 @@ impl Board {
             symbols: Vec::new(),
             last_stamp: 0,
             known: 0,
-            coding: Coding::default(),
+            trained: (0, Cost::default()),
             matcher: Matcher::default(),
             told: Told::default(),
         }
@@ -182,10 +176,10 @@ impl Board {
         self.tell_of_skipped(&path, &table);
         let old = self.tables.insert(path.clone(), table.clone());
         let mut shared = BTreeMap::<Arc<str>, (usize, Symbol)>::new();
-        for (symbol, _) in table.quotes() {
+        for symbol in table.symbols() {
             let Some(number) = self.number(*symbol) else { continue };
             let holder = Holder::Table(path.clone());
-            if old.as_ref().is_none_or(|old| old.payload(symbol).is_none()) {
+            if old.as_ref().is_none_or(|old| !old.contains(symbol)) {
                 self.hold(number, holder);
             }
             for other in &self.symbols[number as usize].holders {
@@ -197,8 +191,8 @@ impl Board {
             }
             touched.push((number, when));
         }
-        for (symbol, _) in old.iter().flat_map(|old| old.quotes()) {
-            if table.payload(symbol).is_none() {
+        for symbol in old.iter().flat_map(|old| old.symbols()) {
+            if !table.contains(symbol) {
                 self.let_go(symbol, &path, touched);
             }
         }
@@ -207,7 +201,7 @@ impl Board {
 
     fn remove(&mut self, path: &Arc<str>, touched: &mut Vec<(u32, When)>) {
         let Some(old) = self.tables.remove(path) else { return };
-        for (symbol, _) in old.quotes() {
+        for symbol in old.symbols() {
             self.let_go(symbol, path, touched);
         }
         self.told.skipped.remove(path);
@@ -246,40 +240,42 @@ impl Board {
     /// Makes what has changed of the symbols that were touched visible.
     fn publish(&mut self, touched: Vec<(u32, When)>) {
         let is_loading = touched.iter().any(|(_, when)| *when != When::Now);
-        let grows = self.symbols.len() >= 2 * self.coding.symbols.max(1);
-        let (mut bits, mut bytes) = (0, 0);
         let mut changed = Vec::with_capacity(touched.len());
         for (number, when) in touched {
             let payload = self.payload(number);
             let hash = payload.map(|payload| xxh3_64(payload.as_bytes()));
-            if self.next.quote(number).line.as_ref().map(|line| line.hash()) == hash {
+            let old = &self.next.quote(number).line;
+            if old.as_ref().map(|line| line.hash()) == hash {
                 continue;
             }
-            let line = payload.map(|payload| self.line(&self.symbols[number as usize].symbol, payload));
-            let line = line.map(|mut line| {
-                if !grows {
-                    bits += line.encode(self.next.code(), &mut self.matcher);
-                    bytes += line.script().text.len() as u64;
-                }
-                Arc::new(line)
-            });
+            let line = payload.map(|payload| Arc::new(self.line(&self.symbols[number as usize].symbol, payload)));
             let stamp = match when {
                 When::Now => 0,
                 When::Modified(modified) => modified,
             };
-            self.known += u64::from(line.is_some());
-            self.known -= u64::from(self.next.quote(number).line.is_some());
+            self.known = self.known + u64::from(line.is_some()) - u64::from(old.is_some());
             self.next.set(number, line, stamp);
             changed.push(number);
         }
-        if changed.is_empty() {
-            return;
+        if !changed.is_empty() {
+            self.fit_code(&changed);
+            self.swap(&changed, is_loading);
         }
-        if grows || self.coding.is_worse(bits, bytes) {
-            let (bits, bytes) = self.next.recode(&mut self.matcher);
-            self.coding = Coding { symbols: self.symbols.len(), bits, bytes };
+    }
+
+    /// Makes a new code, and new lines for it, where there are many more symbols than when the last one was made, or lines
+    /// have become different.
+    fn fit_code(&mut self, changed: &[u32]) {
+        const SAMPLE: usize = 32;
+        let grown = self.symbols.len() >= 2 * self.trained.0.max(1);
+        let mut is_worse = || {
+            let sample = changed.iter().step_by(changed.len().div_ceil(SAMPLE));
+            let lines = sample.filter_map(|number| self.next.quote(*number).line.as_deref());
+            self.next.cost(lines, &mut self.matcher).is_worse_than(&self.trained.1)
+        };
+        if grown || (changed.len() >= SAMPLE && is_worse()) {
+            self.trained = (self.symbols.len(), self.next.train(&mut self.matcher));
         }
-        self.swap(&changed, is_loading);
     }
 
     /// Stamps what has changed and swaps the market in. Where the second ends meanwhile it is stamped again: an answer could
@@ -351,13 +347,5 @@ impl Board {
                 );
             }
         }
-    }
-}
-
-impl Coding {
-    /// Lines took notably more than those that the code was made of: it is time for a new one.
-    fn is_worse(&self, bits: u64, bytes: u64) -> bool {
-        const ENOUGH: u64 = 4096;
-        bytes >= ENOUGH && bits * self.bytes * 100 > self.bits * bytes * 108
     }
 }

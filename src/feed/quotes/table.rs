@@ -158,6 +158,16 @@ impl Table {
         self.lines.get(symbol).map(|range| self.slice(range))
     }
 
+    /// It has this symbol.
+    pub fn contains(&self, symbol: &Symbol) -> bool {
+        self.lines.contains_key(symbol)
+    }
+
+    /// Its symbols.
+    pub fn symbols(&self) -> impl Iterator<Item = &Symbol> {
+        self.lines.keys()
+    }
+
     /// All symbols with their payloads.
     pub fn quotes(&self) -> impl Iterator<Item = (&Symbol, &str)> {
         self.lines.iter().map(|(symbol, range)| (symbol, self.slice(range)))

@@ -95,7 +95,7 @@ const DISPUTED_IN_GBK: [RangeInclusive<u32>; 7] = [
 /// `payload` as it may stand inside a string of JavaScript or JSON, also of a script that stands in a page.
 pub fn escape(payload: &str) -> Cow<'_, str> {
     let bytes = payload.as_bytes();
-    let Some(first) = bytes.iter().position(|byte| is_suspect(*byte)) else {
+    let Some(first) = bytes.iter().position(|byte| SUSPECT[usize::from(*byte)]) else {
         return Cow::Borrowed(payload);
     };
     // A suspect byte begins a character.
@@ -116,10 +116,16 @@ pub fn escape(payload: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// It may begin a character that is escaped.
-fn is_suspect(byte: u8) -> bool {
-    byte.is_ascii_control() || matches!(byte, b'"' | b'\\' | b'<' | 0xc2 | 0xe2)
-}
+/// Bytes that may begin a character which is escaped.
+static SUSPECT: [bool; 256] = {
+    let mut suspect = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        suspect[byte] = byte < 0x20 || matches!(byte as u8, b'"' | b'\\' | b'<' | 0x7f | 0xc2 | 0xe2);
+        byte += 1;
+    }
+    suspect
+};
 
 fn push_escape(c: char, out: &mut String) {
     for unit in c.encode_utf16(&mut [0; 2]) {

@@ -16,7 +16,7 @@ use crate::{
     limits::{LIST_BYTES, LISTS_REMEMBERED},
     store::{
         Entry,
-        quotes::{Market, Quotes, improve::Joined},
+        quotes::{Market, Quotes, improve::Joined, line::Matcher},
     },
 };
 
@@ -37,6 +37,8 @@ pub struct Lists {
     /// Hashes of lists that were forgotten without having been asked for again.
     forgotten: HashSet<u64, RandomState>,
     forgotten_order: VecDeque<u64>,
+    /// For payloads that nobody has coded yet.
+    pub(super) matcher: Matcher,
 }
 
 /// The answer to a list.

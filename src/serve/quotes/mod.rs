@@ -19,6 +19,7 @@ use crate::{
         quotes::{
             Market, Quotes,
             join::{self, JSON, Record, Shape},
+            line::Matcher,
         },
     },
 };
@@ -52,13 +53,19 @@ pub fn answer(
     let numbers = lists
         .numbers(list, asked.json, &market)
         .unwrap_or_else(|| symbols.iter().map(|symbol| market.number(symbol)).collect());
-    let entry = Arc::new(join(&symbols, &numbers, asked.json, &market)?);
+    let entry = Arc::new(join(&symbols, &numbers, asked.json, &market, &mut lists.matcher)?);
     lists.put(list, asked.json, Answered { entry: entry.clone(), numbers }, &market);
     stats.lists_joined.add(1);
     Ok(Held::own(entry))
 }
 
-fn join(symbols: &[&[u8]], numbers: &[Option<u32>], json: bool, market: &Market) -> Result<Entry, BadTarget> {
+fn join(
+    symbols: &[&[u8]],
+    numbers: &[Option<u32>],
+    json: bool,
+    market: &Market,
+    matcher: &mut Matcher,
+) -> Result<Entry, BadTarget> {
     let terms = market.terms();
     let shape = if json { JSON } else { Shape::script(&terms.open) };
     let mut records: Vec<Record<'_>> = Vec::with_capacity(symbols.len());
@@ -79,7 +86,7 @@ fn join(symbols: &[&[u8]], numbers: &[Option<u32>], json: bool, market: &Market)
         return Err(BadTarget);
     }
     let bodies = Bodies {
-        deflate: join::deflate(&records, &shape, market.code()).map(Vec::into_boxed_slice),
+        deflate: join::deflate(&records, &shape, market.code(), matcher).map(Vec::into_boxed_slice),
         ..Bodies::identity(join::identity(&records, &shape).into())
     };
     let content_type = if json { &terms.json_type } else { &terms.script_type };

@@ -59,7 +59,7 @@ impl Improver {
 
 /// Answers of other workers to the same list are the same: the last of them are remembered.
 const REMEMBERED: usize = 256;
-/// libdeflate's level: smaller than zlib's sixth on quotes, at 50 µs for a list of fifty.
+/// libdeflate's level: 6 % smaller than zlib's sixth on quotes, in twice its time, a quarter of a millisecond for a list of fifty.
 const LEVEL: i32 = 8;
 /// The niceness of the thread: the last of all.
 const NICE: i32 = 19;

@@ -106,8 +106,8 @@ pub fn identity(records: &[Record<'_>], shape: &Shape<'_>) -> Vec<u8> {
 }
 
 /// The answer as one raw deflate stream. None: some payload could not be coded.
-pub fn deflate(records: &[Record<'_>], shape: &Shape<'_>, code: &Code) -> Option<Vec<u8>> {
-    let mut writer = Writer { code, out: BitWriter::with_capacity(128 + records.len() * 96), coded: true };
+pub fn deflate(records: &[Record<'_>], shape: &Shape<'_>, code: &Code, matcher: &mut Matcher) -> Option<Vec<u8>> {
+    let mut writer = Writer { code, matcher, out: BitWriter::with_capacity(128 + records.len() * 96), coded: true };
     writer.out.append(code.header(), u32::MAX);
     walk(records, shape, &mut writer);
     code.end(&mut writer.out);
@@ -129,6 +129,7 @@ trait Sink {
 
 struct Writer<'c> {
     code: &'c Code,
+    matcher: &'c mut Matcher,
     out: BitWriter,
     coded: bool,
 }
@@ -143,7 +144,7 @@ impl Sink for Writer<'_> {
     }
 
     fn payload(&mut self, payload: &Payload<'_>, cut: usize) {
-        self.coded &= payload.append(cut, self.code, &mut self.out);
+        self.coded &= payload.append(cut, self.code, self.matcher, &mut self.out);
     }
 }
 
@@ -254,7 +255,7 @@ mod tests {
             let number = market.add(Symbol::new(symbol.as_bytes()).unwrap());
             market.set(number, Some(Arc::new(line)), 1);
         }
-        market.recode(&mut Matcher::default());
+        market.train(&mut Matcher::default());
         market
     }
 
@@ -276,7 +277,7 @@ mod tests {
         for (shape, expected) in [Shape::script(&terms.open), JSON].iter().zip(expected) {
             assert_eq!(len(&records, shape), expected.len());
             assert_eq!(identity(&records, shape), expected.as_bytes());
-            let deflate = deflate(&records, shape, market.code()).unwrap();
+            let deflate = deflate(&records, shape, market.code(), &mut Matcher::default()).unwrap();
             assert_eq!(inflate(&deflate).as_deref(), Some(expected.as_bytes()), "{symbols:?}");
         }
     }

@@ -1,9 +1,12 @@
-//! One symbol's line, made in advance: its text, and the payload coded so that it joins with others. Pure.
+//! One symbol's line: its text, made in advance, and the payload coded so that it joins with others. Pure.
 //!
+//! A payload is coded when it is first asked for, by whoever needs it: a tick is visible at once, and what nobody reads costs nothing.
 //! Payloads are coded apart, with matches inside themselves. Their last bytes are always literals: what the ends of two
 //! lines have in common (dates, times) can then be cut off one and made part of the match that spans from line to line.
 
 use std::ops::Range;
+
+use once_cell::race::OnceBox;
 
 use super::{
     bits::{BitRun, BitWriter},
@@ -15,7 +18,7 @@ pub const TAIL: usize = 32;
 /// A shorter match costs about what its literals do: four digits are 14 bits.
 const SHORTEST: usize = 5;
 /// Earlier places that are tried for a match.
-const TRIES: usize = 8;
+const TRIES: usize = 4;
 
 /// The line of a symbol.
 pub struct Line {
@@ -30,15 +33,8 @@ pub struct Line {
 struct Form {
     text: Box<[u8]>,
     payload: Range<u32>,
-    coded: Option<Coded>,
-}
-
-/// A payload in the code of a market.
-#[derive(Default)]
-struct Coded {
-    bits: BitRun,
-    /// So many of its last bytes are literals.
-    tail: u8,
+    /// In the code of the markets that it is in. None inside: a byte of it has no code.
+    coded: OnceBox<Option<BitRun>>,
 }
 
 /// A payload as it is written.
@@ -46,29 +42,21 @@ struct Coded {
 pub struct Payload<'l> {
     /// Its bytes: escaped, in the charset of the answer.
     pub text: &'l [u8],
-    coded: Option<&'l Coded>,
+    coded: Option<&'l OnceBox<Option<BitRun>>>,
 }
 
 impl Line {
     /// A line whose payload, as it was published, has `hash`: the script's text, with the place of the payload in it, and
-    /// the payload for JSON where that is not the same bytes. It is not coded yet.
+    /// the payload for JSON where that is not the same bytes.
     pub fn new(hash: u64, script: Box<[u8]>, payload: Range<usize>, json: Option<Box<[u8]>>) -> Self {
         let payload = payload.start as u32..payload.end as u32;
-        let whole = |text: Box<[u8]>| Form { payload: 0..text.len() as u32, text, coded: None };
-        Self { hash, script: Form { text: script, payload, coded: None }, json: json.map(whole) }
+        let whole = |text: Box<[u8]>| Form { payload: 0..text.len() as u32, text, coded: OnceBox::new() };
+        Self { hash, script: Form { text: script, payload, coded: OnceBox::new() }, json: json.map(whole) }
     }
 
-    /// Codes the payload in `code`. The bits that it takes.
-    pub fn encode(&mut self, code: &Code, matcher: &mut Matcher) -> u64 {
-        for form in [Some(&mut self.script), self.json.as_mut()].into_iter().flatten() {
-            form.coded = encode(form.payload(), code, matcher);
-        }
-        self.script.coded.as_ref().map_or(0, |coded| coded.bits.len().into())
-    }
-
-    /// As [`Line::new`] made it.
+    /// As [`Line::new`] made it, for a market with another code.
     pub fn uncoded(&self) -> Self {
-        let copy = |form: &Form| Form { text: form.text.clone(), payload: form.payload.clone(), coded: None };
+        let copy = |form: &Form| Form { text: form.text.clone(), payload: form.payload.clone(), coded: OnceBox::new() };
         Self { hash: self.hash, script: copy(&self.script), json: self.json.as_ref().map(copy) }
     }
 
@@ -94,12 +82,9 @@ impl Line {
 }
 
 impl Form {
-    fn payload(&self) -> &[u8] {
-        &self.text[self.payload.start as usize..self.payload.end as usize]
-    }
-
     fn as_payload(&self) -> Payload<'_> {
-        Payload { text: self.payload(), coded: self.coded.as_ref() }
+        let text = &self.text[self.payload.start as usize..self.payload.end as usize];
+        Payload { text, coded: Some(&self.coded) }
     }
 }
 
@@ -111,33 +96,38 @@ impl Payload<'static> {
 impl Payload<'_> {
     /// Bytes at its end that it has in common with `other`, as far as they can be cut off.
     pub fn common_tail(&self, other: &Payload<'_>) -> usize {
-        let most = self.coded.map_or(0, |coded| usize::from(coded.tail));
-        let pairs = self.text.iter().rev().zip(other.text.iter().rev()).take(most);
+        let pairs = self.text.iter().rev().zip(other.text.iter().rev()).take(TAIL);
         pairs.take_while(|(a, b)| a == b).count()
     }
 
     /// Appends its bits but for the last `cut` bytes, at most those of [`Payload::common_tail`]. False: it has none.
-    pub fn append(&self, cut: usize, code: &Code, out: &mut BitWriter) -> bool {
-        match self.coded {
-            Some(Coded { bits, .. }) => {
-                let tail = code.literals_len(&self.text[self.text.len() - cut..]);
-                out.append(bits, bits.len() - tail);
-                true
-            }
-            None => self.text.is_empty(),
-        }
+    pub fn append(&self, cut: usize, code: &Code, matcher: &mut Matcher, out: &mut BitWriter) -> bool {
+        let Some(coded) = self.coded else {
+            return true;
+        };
+        let Some(bits) = coded.get_or_init(|| Box::new(encode(self.text, code, matcher))) else {
+            return false;
+        };
+        let tail = code.literals_len(&self.text[self.text.len() - cut..]);
+        out.append(bits, bits.len() - tail);
+        true
     }
 }
 
 /// None: there is a byte in it that has no code.
-fn encode(payload: &[u8], code: &Code, matcher: &mut Matcher) -> Option<Coded> {
+fn encode(payload: &[u8], code: &Code, matcher: &mut Matcher) -> Option<BitRun> {
     let mut out = BitWriter::with_capacity(payload.len() / 2);
     let mut coded = true;
     matcher.tokens(payload, |token| match token {
         Token::Literal(byte) => coded &= code.literal(byte, &mut out),
         Token::Match(len, distance) => code.matched(len, distance, &mut out),
     });
-    coded.then(|| Coded { bits: out.into_run(), tail: payload.len().min(TAIL) as u8 })
+    coded.then(|| out.into_run())
+}
+
+/// Bits of a payload in `code`.
+pub fn cost(payload: &[u8], code: &Code, matcher: &mut Matcher) -> u64 {
+    encode(payload, code, matcher).map_or(0, |bits| bits.len().into())
 }
 
 /// Counts what the coding of a payload but for its last `cut` bytes takes.
@@ -207,12 +197,15 @@ impl Matcher {
         let mut place = hash(text, at).map_or(0, |hash| self.last[hash]) as usize;
         let rest = &text[at..text.len().min(at + MATCH.end())];
         for _ in 0..TRIES {
-            if place == 0 || at + 1 - place > FARTHEST {
+            if place == 0 || at + 1 - place > FARTHEST || best.0 == rest.len() {
                 break;
             }
-            let len = text[place - 1..].iter().zip(rest).take_while(|(a, b)| a == b).count();
-            if len > best.0 {
-                best = (len, at + 1 - place);
+            // A longer match has the same byte where the best one ends.
+            if text[place - 1 + best.0] == rest[best.0] {
+                let len = common_len(&text[place - 1..], rest);
+                if len > best.0 {
+                    best = (len, at + 1 - place);
+                }
             }
             place = self.before[place - 1] as usize;
         }
@@ -220,8 +213,25 @@ impl Matcher {
     }
 }
 
+/// Bytes that two texts have in common at their beginning.
+fn common_len(a: &[u8], b: &[u8]) -> usize {
+    let mut len = 0;
+    for (a, b) in a.chunks_exact(8).zip(b.chunks_exact(8)) {
+        let difference = word(a) ^ word(b);
+        if difference != 0 {
+            return len + difference.trailing_zeros() as usize / 8;
+        }
+        len += 8;
+    }
+    len + a[len..].iter().zip(&b[len..]).take_while(|(a, b)| a == b).count()
+}
+
+/// The first eight bytes.
+fn word(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
 fn hash(text: &[u8], at: usize) -> Option<usize> {
-    let four = text.get(at..at + 4)?;
-    let word = u32::from_le_bytes([four[0], four[1], four[2], four[3]]);
+    let word = u32::from_le_bytes(*text.get(at..)?.first_chunk()?);
     Some((word.wrapping_mul(0x9e37_79b1) >> 23) as usize)
 }

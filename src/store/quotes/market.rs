@@ -12,7 +12,7 @@ use ahash::RandomState;
 use super::{
     code::{Code, Counts},
     join::{self, Record, Shape},
-    line::{Line, Matcher},
+    line::{self, Line, Matcher},
 };
 use crate::limits::{LIST_AGE_CAP, LIST_AGE_DEFAULT, MAX_SYMBOL};
 
@@ -212,8 +212,8 @@ impl Market {
         numbers.iter().for_each(|number| self.quote_mut(*number).stamp = stamp);
     }
 
-    /// Makes a new code from the lines as they are now, and codes all of them in it. Bits and bytes of their payloads.
-    pub fn recode(&mut self, matcher: &mut Matcher) -> (u64, u64) {
+    /// Makes a new code of the lines as they are now. Bits and bytes of the payloads that it was made of.
+    pub fn train(&mut self, matcher: &mut Matcher) -> Cost {
         let known = self.numbers.iter().filter_map(|(symbol, number)| {
             let line = self.quote(*number).line.as_ref()?;
             Some((*number, *symbol, line.clone()))
@@ -228,15 +228,35 @@ impl Market {
             join::count(list, &script, &mut counts, matcher);
             join::count(&list[..1], &join::JSON, &mut counts, matcher);
         }
-        let code = Code::new(&counts);
-        let (mut bits, mut bytes) = (0, 0);
-        for (number, _, line) in known {
-            let mut line = line.uncoded();
-            bits += line.encode(&code, matcher);
-            bytes += line.script().text.len() as u64;
-            self.quote_mut(number).line = Some(Arc::new(line));
+        self.code = Arc::new(Code::new(&counts));
+        let cost = self.cost(sample.iter().filter_map(|(_, line)| *line), matcher);
+        for (number, _, line) in &known {
+            self.quote_mut(*number).line = Some(Arc::new(line.uncoded()));
         }
-        self.code = Arc::new(code);
-        (bits, bytes)
+        cost
+    }
+
+    /// What the payloads of lines take in the code.
+    pub fn cost<'l>(&self, lines: impl Iterator<Item = &'l Line>, matcher: &mut Matcher) -> Cost {
+        lines.fold(Cost::default(), |Cost { bits, bytes }, line| {
+            let payload = line.script().text;
+            Cost { bits: bits + line::cost(payload, &self.code, matcher), bytes: bytes + payload.len() as u64 }
+        })
+    }
+}
+
+/// What payloads take in a code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Bits in the code.
+    pub bits: u64,
+    /// Bytes as they are.
+    pub bytes: u64,
+}
+
+impl Cost {
+    /// It is notably more than `other` for as much: a new code would serve better.
+    pub fn is_worse_than(&self, other: &Self) -> bool {
+        self.bits * other.bytes * 100 > other.bits * self.bytes * 108
     }
 }
