@@ -107,7 +107,7 @@ fn no_unwrap_outside_tests_and_every_unsafe_is_argued() {
 #[test]
 fn paths_named_in_documents_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for document in ["README.md", "docs/ARCHITECTURE.md", "docs/benchmarks.md"] {
+    for document in ["README.md", "docs/ARCHITECTURE.md", "docs/benchmarks.md", "docs/http.md", "docs/quotes.md"] {
         let text = fs::read_to_string(root.join(document)).unwrap();
         let base = root.join(document).parent().unwrap().to_owned();
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
