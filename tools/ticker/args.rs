@@ -41,11 +41,11 @@ struct Cli {
     #[arg(long, value_name = "PERCENT", default_value_t = 100.0)]
     share: f64,
 
-    /// End after so many tables or batches; the first is the whole market
+    /// End after so many ticks; the first is the whole market
     #[arg(long, value_name = "N", conflicts_with = "once")]
     ticks: Option<u64>,
 
-    /// Write the market once and end
+    /// Write the market once and end; a socket is not tried again
     #[arg(long)]
     once: bool,
 
@@ -89,13 +89,40 @@ pub enum Target {
     File { path: PathBuf, in_place: bool },
 }
 
-/// How much changes in a tick.
+/// How fast it goes.
 #[derive(Clone, Copy, Debug)]
-pub enum Change {
-    /// So many percent of the instruments.
-    Share(f64),
-    /// So many updates.
-    Count(usize),
+pub enum Pace {
+    /// In ticks of so many seconds, each changing so many percent of the instruments, in batches of at most so many.
+    Ticks { every: f64, share: f64, batch: usize },
+    /// So many updates a second, in batches of so many.
+    Rate { updates: f64, batch: usize },
+}
+
+/// The pace of a market: what happens how often.
+#[derive(Clone, Copy, Debug)]
+pub struct Rhythm {
+    pub every: Duration,
+    /// Instruments that change each time.
+    pub count: usize,
+    /// Updates in a batch at most. At least 1.
+    pub batch: usize,
+}
+
+impl Pace {
+    /// For a market of so many instruments, at least one.
+    pub fn of(self, instruments: usize) -> Rhythm {
+        match self {
+            Pace::Ticks { every, share, batch } => {
+                let count = (instruments as f64 * share / 100.0).round() as usize;
+                Rhythm { every: Duration::from_secs_f64(every), count, batch }
+            }
+            Pace::Rate { updates, batch } => {
+                let count = batch.min(instruments);
+                let every = (count as f64 / updates).min(MOST_SECONDS);
+                Rhythm { every: Duration::from_secs_f64(every), count, batch }
+            }
+        }
+    }
 }
 
 /// What to do, checked.
@@ -103,13 +130,11 @@ pub enum Change {
 pub struct Options {
     pub source: Source,
     pub target: Target,
-    pub change: Change,
-    /// From one tick to the next.
-    pub every: Duration,
-    /// Updates in a batch at most. At least 1.
-    pub batch: usize,
-    /// How often the target is written; None: until it ends by force.
+    pub pace: Pace,
+    /// How often something is written; None: until it ends by force.
     pub ticks: Option<u64>,
+    /// A socket that goes is waited for.
+    pub is_patient: bool,
     pub seed: u64,
 }
 
@@ -152,11 +177,10 @@ impl Cli {
         if self.ticks == Some(0) {
             return Err("--ticks is 0, it must be at least 1".to_owned());
         }
-        let (change, every, batch) = match self.rate {
-            None => (Change::Share(self.share), self.every, self.batch.unwrap_or(usize::MAX)),
-            Some(rate) if rate > 0.0 && rate <= MOST_UPDATES => {
-                let batch = self.batch.unwrap_or((rate / 100.0).ceil() as usize);
-                (Change::Count(batch), batch as f64 / rate, batch)
+        let pace = match self.rate {
+            None => Pace::Ticks { every: self.every, share: self.share, batch: self.batch.unwrap_or(usize::MAX) },
+            Some(updates) if updates > 0.0 && updates <= MOST_UPDATES => {
+                Pace::Rate { updates, batch: self.batch.unwrap_or((updates / 100.0).ceil() as usize) }
             }
             Some(rate) => return Err(format!("--rate is {rate}, it must be above 0 and at most {MOST_UPDATES}")),
         };
@@ -168,9 +192,8 @@ impl Cli {
                 (None, Some(path)) => Target::Socket(path),
                 (None, None) => Target::Stdout,
             },
-            change,
-            every: Duration::from_secs_f64(every.min(MOST_SECONDS)),
-            batch,
+            pace,
+            is_patient: !self.once,
             ticks: if self.once { Some(1) } else { self.ticks },
             seed: self.seed,
         })

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-const SECOND: u64 = 1000;
+const SECOND: u64 = 1_000_000;
 const HOUR: u64 = 3600 * SECOND;
 const OPENS: u64 = 9 * HOUR + HOUR / 2;
 const NOON: u64 = 11 * HOUR + HOUR / 2;
@@ -15,13 +15,13 @@ const CLOSES: u64 = 15 * HOUR;
 pub struct Moment {
     /// Days since 1970-01-01, which was a Thursday.
     day: u64,
-    /// Milliseconds of the day.
-    millis: u64,
+    /// Microseconds of the day.
+    micros: u64,
 }
 
 impl Moment {
     /// A day in the week of the sample feed, when trading begins.
-    pub const FIRST: Moment = Moment { day: 20_777, millis: OPENS };
+    pub const FIRST: Moment = Moment { day: 20_777, micros: OPENS };
 
     /// From `2026-11-20` and `09:30:00`. Times out of hours are kept: they pass into the hours with the next step.
     pub fn read(date: &str, time: &str) -> Option<Moment> {
@@ -29,16 +29,16 @@ impl Moment {
         let [hours, minutes, seconds] = three(time, ':')?;
         let is_sound = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&dom);
         (is_sound && hours < 24 && minutes < 60 && seconds < 60)
-            .then(|| Moment { day: day_of(year, month, dom), millis: ((hours * 60 + minutes) * 60 + seconds) * SECOND })
+            .then(|| Moment { day: day_of(year, month, dom), micros: ((hours * 60 + minutes) * 60 + seconds) * SECOND })
     }
 
     /// So much later, and whether a new day has begun.
-    pub fn after(self, millis: u64) -> (Moment, bool) {
-        let mut next = Moment { millis: self.millis + millis, ..self };
-        if self.millis < NOON && (NOON..AFTER_NOON).contains(&next.millis) {
-            next.millis = AFTER_NOON;
+    pub fn after(self, micros: u64) -> (Moment, bool) {
+        let mut next = Moment { micros: self.micros + micros, ..self };
+        if self.micros < NOON && (NOON..AFTER_NOON).contains(&next.micros) {
+            next.micros = AFTER_NOON;
         }
-        if next.millis < CLOSES {
+        if next.micros < CLOSES {
             return (next, false);
         }
         let next_day = match self.day % 7 {
@@ -46,7 +46,7 @@ impl Moment {
             2 => 2,
             _ => 1,
         };
-        (Moment { day: self.day + next_day, millis: OPENS }, true)
+        (Moment { day: self.day + next_day, micros: OPENS }, true)
     }
 }
 
@@ -54,7 +54,7 @@ impl Moment {
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (year, month, dom) = date_of(self.day);
-        let seconds = self.millis / SECOND;
+        let seconds = self.micros / SECOND;
         let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
         write!(f, "{year:04}-{month:02}-{dom:02},{hours:02}:{minutes:02}:{seconds:02}")
     }
@@ -95,7 +95,7 @@ mod tests {
     fn days_of_every_kind_of_year_there_and_back() {
         for (date, day) in [("1970-01-01", 0), ("2000-02-29", 11_016), ("2026-11-20", 20_777), ("2100-03-01", 47_541)] {
             let moment = Moment::read(date, "09:30:00").unwrap();
-            assert_eq!(moment, Moment { day, millis: OPENS });
+            assert_eq!(moment, Moment { day, micros: OPENS });
             assert_eq!(moment.to_string(), format!("{date},09:30:00"));
         }
         for day in 0..100_000 {
@@ -110,18 +110,18 @@ mod tests {
 
     #[test]
     fn trading_hours_end_at_noon_at_three_and_for_the_weekend() {
-        let step = |date, time, millis| {
-            let (next, is_new_day) = Moment::read(date, time).unwrap().after(millis);
+        let step = |date, time, seconds: u64| {
+            let (next, is_new_day) = Moment::read(date, time).unwrap().after(seconds * SECOND);
             (next.to_string(), is_new_day)
         };
         assert_eq!(Moment::FIRST.to_string(), "2026-11-20,09:30:00");
-        assert_eq!(step("2026-11-18", "09:30:00", 1000), ("2026-11-18,09:30:01".to_owned(), false));
-        assert_eq!(step("2026-11-18", "11:29:59", 1000), ("2026-11-18,13:00:00".to_owned(), false));
-        assert_eq!(step("2026-11-18", "14:59:59", 1000), ("2026-11-19,09:30:00".to_owned(), true));
+        assert_eq!(step("2026-11-18", "09:30:00", 1), ("2026-11-18,09:30:01".to_owned(), false));
+        assert_eq!(step("2026-11-18", "11:29:59", 1), ("2026-11-18,13:00:00".to_owned(), false));
+        assert_eq!(step("2026-11-18", "14:59:59", 1), ("2026-11-19,09:30:00".to_owned(), true));
         for date in ["2026-11-20", "2026-11-21", "2026-11-22"] {
-            assert_eq!(step(date, "14:59:59", 1000), ("2026-11-23,09:30:00".to_owned(), true));
+            assert_eq!(step(date, "14:59:59", 1), ("2026-11-23,09:30:00".to_owned(), true));
         }
-        let halves = Moment::FIRST.after(500).0.after(500).0;
+        let halves = Moment::FIRST.after(SECOND / 2).0.after(SECOND / 2).0;
         assert_eq!(halves.to_string(), "2026-11-20,09:30:01");
     }
 }

@@ -14,7 +14,9 @@ pub enum Form {
 }
 
 /// Levels of the book on each side.
-pub const LEVELS: usize = 5;
+const LEVELS: usize = 5;
+/// The field of the date in the full form; the time comes after it.
+const MOMENT_AT: usize = 10 + 4 * LEVELS;
 
 /// Prices and amounts are in hundredths of a yuan, volumes in shares.
 #[derive(Clone, Debug)]
@@ -34,15 +36,15 @@ pub struct Quote {
 }
 
 /// Bids below the price, asks above it, a tick apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Book {
-    pub best_bid: i64,
-    pub bids: [i64; LEVELS],
-    pub asks: [i64; LEVELS],
+    best_bid: i64,
+    bids: [i64; LEVELS],
+    asks: [i64; LEVELS],
 }
 
 /// Shares are traded by the hundred.
-pub const LOT: i64 = 100;
+const LOT: i64 = 100;
 
 impl Quote {
     /// An invented company at the opening of a day.
@@ -60,7 +62,7 @@ impl Quote {
             low: open,
             volume: 0,
             amount: 0,
-            book: Some(Book { best_bid: open, bids: [0; LEVELS], asks: [0; LEVELS] }),
+            book: Some(Book { best_bid: open, ..Book::default() }),
             moment,
         };
         // As if it were some time after the opening: no field is zero, and the day has a span.
@@ -83,6 +85,58 @@ impl Quote {
         (self.open, self.price, self.high, self.low) = (open, open, open, open);
         (self.volume, self.amount) = (0, 0);
         self.step(moment, rng);
+    }
+
+    /// What a payload says, and in which form. Its book is made up anew.
+    pub fn read(payload: &str, rng: &mut Rng) -> Option<(Quote, Form, Option<Moment>)> {
+        let fields: Vec<&str> = payload.split(',').map(str::trim).collect();
+        let (mut quote, form, moment) = if fields.len() > MOMENT_AT + 1 {
+            let (quote, moment) = Quote::read_full(&fields)?;
+            (quote, Form::Full, Some(moment))
+        } else {
+            (Quote::read_short(&fields)?, Form::Short, None)
+        };
+        // Other limits than a tenth are possible, and so is a table made by hand.
+        let is_sound = quote.previous > 0 && quote.price > 0 && quote.volume >= 0 && quote.amount >= 0;
+        if let Some(book) = &mut quote.book {
+            book.refresh(quote.price, rng);
+        }
+        is_sound.then_some((quote, form, moment))
+    }
+
+    fn read_full(fields: &[&str]) -> Option<(Quote, Moment)> {
+        let moment = Moment::read(fields[MOMENT_AT], fields[MOMENT_AT + 1])?;
+        let quote = Quote {
+            name: fields[0].to_owned(),
+            open: cents(fields[1])?,
+            previous: cents(fields[2])?,
+            price: cents(fields[3])?,
+            high: cents(fields[4])?,
+            low: cents(fields[5])?,
+            volume: fields[8].parse().ok()?,
+            amount: cents(fields[9])?,
+            book: (cents(fields[6])? > 0).then(Book::default),
+            moment,
+        };
+        Some((quote, moment))
+    }
+
+    fn read_short(fields: &[&str]) -> Option<Quote> {
+        let &[name, price, change, _, lots, ten_thousands] = fields else { return None };
+        let price = cents(price)?;
+        Some(Quote {
+            name: name.to_owned(),
+            open: price,
+            previous: price.checked_sub(cents(change)?)?,
+            price,
+            high: price,
+            low: price,
+            volume: lots.parse::<i64>().ok()?.checked_mul(LOT)?,
+            amount: ten_thousands.parse::<i64>().ok()?.checked_mul(1_000_000)?,
+            // Not written in this form.
+            book: None,
+            moment: Moment::FIRST,
+        })
     }
 
     fn trade(&mut self, most_lots: i64, rng: &mut Rng) {
@@ -134,7 +188,8 @@ impl Quote {
 
     fn write_short(&self, line: &mut String) -> fmt::Result {
         let change = self.price - self.previous;
-        let percent = change * 10_000 / self.previous;
+        // Rounded, not cut off.
+        let percent = (change * 20_000 + change.signum() * self.previous) / (2 * self.previous);
         write!(line, "{},{},{},{}", self.name, Cents(self.price), Cents(change), Cents(percent))?;
         write!(line, ",{},{}", self.volume / LOT, self.amount / 1_000_000)
     }
@@ -154,9 +209,20 @@ impl Book {
 }
 
 /// A day's prices stay within a tenth of the close before, and above nothing.
-pub fn within_limits(previous: i64, price: i64) -> i64 {
+fn within_limits(previous: i64, price: i64) -> i64 {
     let span = previous / 10;
     price.clamp((previous - span).max(1), previous + span)
+}
+
+/// Hundredths, of `14.33`, `14.330` and `14`; what is beyond the second decimal is cut off.
+fn cents(text: &str) -> Option<i64> {
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+    let is_number = !whole.is_empty() && [whole, part].iter().all(|part| part.bytes().all(|b| b.is_ascii_digit()));
+    let part = format!("{part}00");
+    let cents = whole.parse::<i64>().ok()?.checked_mul(100)?.checked_add(part[..2].parse().ok()?)?;
+    // Sums of such stay far from the ends of the type.
+    (is_number && cents < i64::MAX / 1000).then_some(sign * cents)
 }
 
 /// Hundredths with two decimals.
