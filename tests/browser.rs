@@ -12,7 +12,7 @@ use std::{
 use crate::harness::{Server, Site, wait_until};
 
 /// A browser starts slowly where others are at work.
-const BROWSER_PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const BROWSER_PATIENCE: Duration = Duration::from_secs(60);
 
 fn chromium() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -23,29 +23,36 @@ fn chromium() -> PathBuf {
 }
 
 /// A browser's profile and all else it writes, and its processes: both are gone with the value.
-struct Browser {
+pub(crate) struct Browser {
     home: PathBuf,
 }
 
 impl Browser {
-    fn new(site: &Site) -> Browser {
+    pub(crate) fn new(site: &Site) -> Browser {
         let home = site.outside().join("browser");
         fs::create_dir(&home).unwrap();
         Browser { home }
     }
 
-    /// Loads a page, lets its scripts run for some seconds of their own time, and returns the document they made.
-    fn dom(&self, url: &str) -> String {
-        let dom = self.home.join("dom.html");
-        let mut command = Command::new(chromium());
+    /// Adds the browser, and flags and surroundings that keep it to itself, to a command.
+    pub(crate) fn command(&self, command: &mut Command) {
+        command.arg(chromium());
         command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-breakpad"]);
         command.args(["--disable-background-networking", "--disable-dev-shm-usage", "--no-proxy-server"]);
         command.arg(format!("--user-data-dir={}", self.home.join("profile").display()));
-        command.args(["--virtual-time-budget=4000", "--dump-dom", url]);
         command.env("HOME", &self.home).env("TMPDIR", &self.home).env("XDG_CONFIG_HOME", self.home.join("config"));
         command.env("XDG_CACHE_HOME", self.home.join("cache")).env("XDG_RUNTIME_DIR", &self.home);
+        command.process_group(0);
+    }
+
+    /// Loads a page, lets its scripts run for some seconds of their own time, and returns the document they made.
+    fn dom(&self, url: &str) -> String {
+        let dom = self.home.join("dom.html");
+        let mut command = Command::new("env");
+        self.command(&mut command);
+        command.args(["--virtual-time-budget=4000", "--dump-dom", url]);
         command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(fs::File::create(&dom).unwrap());
-        let mut child = command.process_group(0).spawn().unwrap();
+        let mut child = command.spawn().unwrap();
         let deadline = Instant::now() + BROWSER_PATIENCE;
         let status = loop {
             match child.try_wait().unwrap() {
@@ -89,7 +96,8 @@ impl Drop for Browser {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+/// A directory with all that is in it.
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -11,8 +11,10 @@
 //! - [`deadlines`], [`exchange`]: the connection without a network, every deadline and every cut.
 //! - `feed…`: what publishers do to files and what goes wrong with them. [`witness`] watches one path meanwhile, [`faulty`]
 //!   makes the faults.
-//! - [`browser`], [`clients`], [`metrics`], [`strace`]: foreign eyes. `tools/test` installs what they need.
-//! - [`myzip`], [`myzip_faults`], [`mz`]: the program, the program when things go wrong, and what it makes.
+//! - [`browser`], [`browser_market`], [`clients`], [`metrics`], [`strace`]: foreign eyes. `tools/test` installs what they need.
+//!   [`devtools`] drives a page that stays open.
+//! - [`myzip`], [`myzip_faults`], [`mz`]: the program, the program when things go wrong, and what it makes. [`ticker`]: the
+//!   other program.
 //!
 //! `CLOUDIA_TEST_IO=auto|uring|epoll` runs everything on that driver, `CLOUDIA_TEST_SEED=N` repeats what
 //! a seed did, `CLOUDIA_TEST_ROUNDS=N` is for how long [`fuzz`] goes on.
@@ -21,10 +23,12 @@
 
 mod alloc;
 mod browser;
+mod browser_market;
 mod cases;
 mod clients;
 mod conn;
 mod deadlines;
+mod devtools;
 mod exchange;
 mod faulty;
 mod feed;
@@ -45,6 +49,7 @@ mod mz;
 mod start;
 mod stop;
 mod strace;
+mod ticker;
 mod tidy;
 mod witness;
 
