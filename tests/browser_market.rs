@@ -60,7 +60,7 @@ fn a_page_of_prices_shows_what_moves_and_counts_what_does_not() {
     assert_ne!(page.value("document.querySelector('#sum-zip').textContent"), "0 B");
 
     // One rises, one falls, and one has a name that would like to be markup.
-    let name = r#"<img src=x onerror="life=0">\u003c"#;
+    let name = r#"</script><img src=x onerror="life=0">\u003c"#;
     let edited = with(&with(&table, "ln600101", 3, "9.990"), "md000084", 3, "28.010");
     let edited = with(&with(&edited, "ln600108", 0, name), "ln000001", 3, "3105.250");
     page.value("life = 1");
