@@ -43,6 +43,11 @@ pub struct Book {
     asks: [i64; LEVELS],
 }
 
+/// A table may hold any number. Those beyond ten million yuan a share, or a thousand billion shares or yuan, are not
+/// understood, so that no sum leaves its type.
+const MOST_PRICE: i64 = 1_000_000_000;
+const MOST_SUM: i64 = 100_000_000_000_000;
+
 /// Shares are traded by the hundred.
 const LOT: i64 = 100;
 
@@ -96,8 +101,10 @@ impl Quote {
         } else {
             (Quote::read_short(&fields)?, Form::Short, None)
         };
-        // Other limits than a tenth are possible, and so is a table made by hand.
-        let is_sound = quote.previous > 0 && quote.price > 0 && quote.volume >= 0 && quote.amount >= 0;
+        let is_sound = (1..MOST_PRICE).contains(&quote.previous)
+            && (1..MOST_PRICE).contains(&quote.price)
+            && (0..MOST_SUM).contains(&quote.volume)
+            && (0..MOST_SUM).contains(&quote.amount);
         if let Some(book) = &mut quote.book {
             book.refresh(quote.price, rng);
         }
@@ -149,8 +156,8 @@ impl Quote {
         self.low = self.low.min(self.price);
         // The cheaper the share, the more of them change hands.
         let lots = 1 + rng.below(most_lots as u64 * 20_000 / self.previous.clamp(100, 20_000) as u64) as i64;
-        self.volume += lots * LOT;
-        self.amount += lots * LOT * self.price;
+        self.volume = self.volume.saturating_add(lots * LOT);
+        self.amount = self.amount.saturating_add(lots * LOT * self.price);
         if let Some(book) = &mut self.book {
             book.refresh(self.price, rng);
         }
@@ -218,11 +225,12 @@ fn within_limits(previous: i64, price: i64) -> i64 {
 fn cents(text: &str) -> Option<i64> {
     let (sign, digits) = text.strip_prefix('-').map_or((1, text), |digits| (-1, digits));
     let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
-    let is_number = !whole.is_empty() && [whole, part].iter().all(|part| part.bytes().all(|b| b.is_ascii_digit()));
+    if whole.is_empty() || ![whole, part].iter().all(|part| part.bytes().all(|b| b.is_ascii_digit())) {
+        return None;
+    }
     let part = format!("{part}00");
     let cents = whole.parse::<i64>().ok()?.checked_mul(100)?.checked_add(part[..2].parse().ok()?)?;
-    // Sums of such stay far from the ends of the type.
-    (is_number && cents < i64::MAX / 1000).then_some(sign * cents)
+    Some(sign * cents)
 }
 
 /// Hundredths with two decimals.

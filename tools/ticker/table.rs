@@ -99,15 +99,15 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_as_a_quote() {
-        for payload in [
-            "",
-            ",,,,,",
-            "n,1.0,2.0,0,1,1",
-            "n,-1,-2,0,1,1",
-            "n,9e9,0,0,1,1",
-            "n,1,0,0,-1,1",
+        let short =
+            [",,,,,", "n,1.0,2.0,0,1,1", "n,-1,-2,0,1,1", "n,9e9,0,0,1,1", "n,1,0,0,-1,1", "n,1.\u{20ac},0,0,1,1"];
+        let large = [
+            "n,99999999,0,0,1,1",
             "n,1,0,0,99999999999999999,1",
-        ] {
+            "n,1,0,0,1,999999999",
+            "n,1,-92233720368547758,0,1,1",
+        ];
+        for payload in ["", "n"].into_iter().chain(short).chain(large) {
             let (market, fixed) = read(&format!("a={payload}"), 1);
             assert_eq!((market.walking(), fixed), (0, vec![1]), "{payload}");
         }
