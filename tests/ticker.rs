@@ -11,7 +11,7 @@ use std::{
     process::{Child, Command, ExitStatus, Output, Stdio},
 };
 
-use crate::harness::{PATIENCE, Site, wait_until};
+use crate::harness::{PATIENCE, Server, Site, own_address, wait_until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ticker");
 
@@ -312,6 +312,7 @@ fn a_server_that_goes_and_comes_back_gets_the_whole_market_again() {
     for _ in 0..2 {
         let mut feed = socket.accept();
         assert_eq!([0; 3].map(|_| batch(&mut feed).len()), [30, 3, 3]);
+        feed.get_mut().write_all(b"error: go away\n").unwrap();
         drop((feed, socket));
         fs::remove_file(&path).unwrap();
         socket = Socket::bind(&site);
@@ -319,7 +320,9 @@ fn a_server_that_goes_and_comes_back_gets_the_whole_market_again() {
     assert_eq!(batch(&mut socket.accept()).len(), 30);
     let said = running.kill();
     let lines: Vec<&str> = said.lines().collect();
-    assert!(lines[0].contains("waiting for a server") && lines[1].ends_with("connected again"), "{said}");
+    let told = |what| lines.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(told("error: go away"), 1, "{said}");
+    assert!(told("waiting for a server") >= 1 && told("connected again") >= 1, "{said}");
 
     // Who is told to write once does not wait for another server.
     fs::remove_file(&path).unwrap();
@@ -329,4 +332,42 @@ fn a_server_that_goes_and_comes_back_gets_the_whole_market_again() {
     let (status, said) = running.end();
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.starts_with("ticker: feed.sock: ") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn a_server_shows_what_a_ticker_feeds_it_also_when_it_comes_back() {
+    let site = Site::new();
+    let config = site.outside().join("cloudia.toml");
+    let socket = site.outside().join("feed.sock");
+    fs::write(&config, format!("[quotes]\nsocket = {socket:?}\n")).unwrap();
+    let address = own_address();
+    let start = || Server::builder(&site).listen(address).flag("--config", config.display()).start();
+    let mut server = start();
+    let socket = socket.to_str().unwrap();
+
+    let market = well(&site, &["--once", "-n", "60", "--seed", "8"]);
+    well(&site, &["--once", "-n", "60", "--seed", "8", "--socket", socket]);
+    let list = format!("/list={}", symbols(&market).join(","));
+    let statement = |line: &str| {
+        let (symbol, payload) = line.split_once('=').unwrap();
+        format!("var hq_str_{symbol}=\"{payload}\";\n")
+    };
+    let script: String = market.lines().filter(|line| !line.is_empty()).map(statement).collect();
+    wait_until("the market is shown", || server.get(&list, &[]).text() == script);
+
+    let flags = ["--socket", socket, "-n", "60", "--seed", "8", "--rate", "2000", "--batch", "4"];
+    let running = Running::start(&site, &flags);
+    let walks = |server: &Server| {
+        let before = server.get(&list, &[]).text();
+        wait_until("the market walks", || {
+            let script = server.get(&list, &[]).text();
+            assert_eq!(script.lines().count(), 60);
+            script != before && !script.contains("\"\"")
+        });
+    };
+    walks(&server);
+    server.kill();
+    walks(&start());
+    let said = running.kill();
+    assert!(said.contains("waiting for a server") && !said.contains("the server says"), "{said}");
 }

@@ -5,7 +5,10 @@ use std::{
     net::Shutdown,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -25,6 +28,8 @@ pub struct Feeder {
     since: Instant,
     is_patient: bool,
     is_told: bool,
+    /// What the server said last, on whichever connection: a refusal is told once, not at each attempt.
+    said: Arc<Mutex<String>>,
     /// Ends when the server has said all.
     said_all: Receiver<()>,
 }
@@ -42,9 +47,13 @@ impl Feeder {
     /// # Errors
     /// Where nobody listens.
     pub fn connect(path: &Path, is_patient: bool) -> io::Result<Feeder> {
+        Feeder::open(path, is_patient, Arc::default())
+    }
+
+    fn open(path: &Path, is_patient: bool, said: Arc<Mutex<String>>) -> io::Result<Feeder> {
         let stream = UnixStream::connect(path)?;
-        let said_all = listen(&stream)?;
-        Ok(Feeder { path: path.to_owned(), stream, since: Instant::now(), is_patient, is_told: false, said_all })
+        let said_all = listen(&stream, said.clone())?;
+        Ok(Feeder { path: path.to_owned(), stream, since: Instant::now(), is_patient, is_told: false, said, said_all })
     }
 
     /// Waits as long as the server takes nothing, and where the feeder is patient until there is a server again.
@@ -64,7 +73,7 @@ impl Feeder {
         }
         loop {
             thread::sleep(RETRY);
-            if let Ok(feeder) = Feeder::connect(&self.path, true) {
+            if let Ok(feeder) = Feeder::open(&self.path, true, self.said.clone()) {
                 if !self.is_told {
                     tell(&format!("{}: connected again", self.path.display()));
                 }
@@ -84,17 +93,17 @@ impl Feeder {
 }
 
 /// Prints what the server answers, from a thread of its own: a server that waits for its reader would be stuck.
-fn listen(stream: &UnixStream) -> io::Result<Receiver<()>> {
+fn listen(stream: &UnixStream, said: Arc<Mutex<String>>) -> io::Result<Receiver<()>> {
     let answers = BufReader::new(stream.try_clone()?);
     let (sender, said_all) = channel();
     thread::spawn(move || {
         let _sender = sender;
-        let mut last = String::new();
         for answer in answers.lines().map_while(Result::ok) {
-            if answer != last {
+            let mut last = said.lock().unwrap_or_else(PoisonError::into_inner);
+            if answer != *last {
                 tell(&format!("the server says: {answer}"));
             }
-            last = answer;
+            *last = answer;
         }
     });
     Ok(said_all)
