@@ -44,10 +44,10 @@ impl Moment {
         if next.micros < CLOSES {
             return (next, false);
         }
-        let is_off = |day: &Date| matches!(day.weekday(), Weekday::Saturday | Weekday::Sunday);
-        let days = std::iter::successors(self.day.next_day(), |day| day.next_day());
+        let is_open = |day: &Date| !matches!(day.weekday(), Weekday::Saturday | Weekday::Sunday);
+        let mut days = std::iter::successors(self.day.next_day(), |day| day.next_day());
         // Where the calendar ends, its last day goes on.
-        (Moment { day: days.skip_while(is_off).next().unwrap_or(self.day), micros: OPENS }, true)
+        (Moment { day: days.find(is_open).unwrap_or(self.day), micros: OPENS }, true)
     }
 }
 
