@@ -142,9 +142,12 @@ pub fn run(config: Config) -> Result<(), Error> {
     warn_of_small_limits(limit, max_connections);
 
     bound.extend(feeders);
-    let ended = wait_for_end(&event, &controls, &stage, &mut bound, Duration::from_secs(config.grace.into()));
-    quotes::save(snapshot.as_ref());
-    ended
+    wait_for_signal(&event)?;
+    stage.set(Stage::Draining);
+    // The next server may take the names as soon as nobody listens behind them.
+    bound.iter_mut().for_each(Bound::remove_name);
+    drain(&event, &controls, &snapshot, Duration::from_secs(config.grace.into()));
+    Ok(())
 }
 
 /// Listens on every address, for the workers and for the administrator.
@@ -162,33 +165,35 @@ fn bind(config: &Config, workers: usize) -> Result<(Vec<Bound>, Option<Bound>), 
     Ok((bound, admin))
 }
 
-/// Waits for a signal, then for the workers.
-fn wait_for_end(
-    event: &mpsc::Receiver<Event>,
-    controls: &[Arc<Control>],
-    stage: &StageCell,
-    bound: &mut [Bound],
-    grace: Duration,
-) -> Result<(), Error> {
+/// Waits for a signal.
+fn wait_for_signal(event: &mpsc::Receiver<Event>) -> Result<(), Error> {
     match event.recv() {
-        Ok(Event::Signal) | Err(_) => {}
+        Ok(Event::Signal) | Err(_) => Ok(()),
         Ok(Event::WorkerEnded(result)) => {
             let reason = result.map_or_else(|error| error.to_string(), |()| "it ended by itself".to_owned());
-            return Err(Error::Broken(format!("a worker cannot go on: {reason}")));
+            Err(Error::Broken(format!("a worker cannot go on: {reason}")))
         }
         // Going on would be serving what is no longer so.
         Ok(Event::FeedEnded) => {
-            return Err(Error::Broken("the feed cannot go on, so that no change would be seen".to_owned()));
+            Err(Error::Broken("the feed cannot go on, so that no change would be seen".to_owned()))
         }
     }
-    stage.set(Stage::Draining);
+}
+
+/// Lets the workers finish.
+fn drain(
+    event: &mpsc::Receiver<Event>,
+    controls: &[Arc<Control>],
+    snapshot: &Option<quotes::SharedSnapshot>,
+    grace: Duration,
+) {
     tracing::info!(
         "stopping: what is being answered has {} s to finish; another signal ends it at once",
         grace.as_secs()
     );
-    // The next server may take the name as soon as nobody listens behind it.
-    bound.iter_mut().for_each(Bound::remove_name);
     controls.iter().for_each(|control| control.send(Order::Drain));
+    // Now, since another signal ends it at once; and at the end, for what comes until then.
+    quotes::save(snapshot.as_ref());
     let end = Instant::now() + grace;
     let mut running = controls.len();
     while running > 0 {
@@ -201,7 +206,7 @@ fn wait_for_end(
         }
     }
     controls.iter().for_each(|control| control.send(Order::Stop));
-    Ok(())
+    quotes::save(snapshot.as_ref());
 }
 
 /// Starts a worker for each of `stats`. How they are told to stop.
