@@ -3,14 +3,16 @@
 use std::{
     io::{self, Write},
     path::Path,
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
+
+use parking_lot::FairMutex;
 
 use crate::{
     feed::{
         Feed,
         quotes::{
-            board::{self, Board, SharedBoard},
+            board::{Board, SharedBoard},
             text::Charset,
         },
     },
@@ -32,8 +34,8 @@ pub fn check(config: Option<&Path>, data: Option<&Path>) -> Result<bool, String>
         return Ok(true);
     };
     let (store, stats) = (Arc::new(Store::new()), Arc::new(FeedStats::default()));
-    let board = Board::new(store.clone(), stats.quotes.clone(), Charset::default());
-    let board = Arc::new(Mutex::new(board));
+    let board = Board::new(store.clone(), stats.clone(), Charset::default(), None);
+    let board = Arc::new(FairMutex::new(board));
     Feed::load_once(data.to_owned(), store.clone(), board.clone(), stats.clone(), None)
         .map_err(|error| format!("the data directory {} cannot be read: {error}", data.display()))?;
     let (entries, rejections) = (store.entries(), stats.rejections.all());
@@ -45,7 +47,7 @@ pub fn check(config: Option<&Path>, data: Option<&Path>) -> Result<bool, String>
 /// Lists the tables. Lines that are skipped.
 fn quotes(out: &mut impl Write, board: &SharedBoard) -> u64 {
     let mut skipped = 0;
-    for (path, table) in board::lock(board).tables() {
+    for (path, table) in board.lock().tables() {
         let first = table.first_skipped().map(|(line, bad)| format!(", the first is line {line}, which {bad}"));
         let (symbols, lines, first) = (table.len(), table.skipped(), first.unwrap_or_default());
         let _ = writeln!(out, "table {path:?}: {symbols} symbols, {lines} lines skipped{first}");

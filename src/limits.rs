@@ -49,6 +49,9 @@ pub const MAX_TABLE_LINE: usize = 64 * 1024;
 /// Bytes that a batch of a feeder takes before it ends: a hundred thousand full quotes.
 pub const MAX_BATCH: usize = 32 * 1024 * 1024;
 
+/// Bytes that all payloads of feeders take, however many there are of them: half a million full quotes.
+pub const MAX_FED: u64 = 512 * 1024 * 1024;
+
 /// Feeders at once, each on its own thread.
 pub const MAX_FEEDERS: usize = 64;
 

@@ -7,13 +7,14 @@ use std::{
     num::NonZero,
     path::Path,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU8, Ordering},
         mpsc::{self, RecvTimeoutError, Sender},
     },
     time::{Duration, Instant, SystemTime},
 };
 
+use parking_lot::FairMutex;
 use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::{CapabilitySet, CapabilitySets, set_capabilities},
@@ -105,8 +106,8 @@ pub fn run(config: Config) -> Result<(), Error> {
 
     let store = Arc::new(Store::with_terms(config.quotes.terms()));
     let feed_stats = Arc::new(FeedStats::default());
-    let board = Board::new(store.clone(), feed_stats.quotes.clone(), config.quotes.charset);
-    let board = Arc::new(Mutex::new(board));
+    let board = Board::new(store.clone(), feed_stats.clone(), config.quotes.charset, config.memory_limit);
+    let board = Arc::new(FairMutex::new(board));
     let worker_stats: Vec<Arc<WorkerStats>> = (0..workers).map(|_| Arc::default()).collect();
     let stage = Arc::new(StageCell::default());
     let admin_url = admin.as_ref().map(Bound::url);
@@ -174,9 +175,7 @@ fn wait_for_signal(event: &mpsc::Receiver<Event>) -> Result<(), Error> {
             Err(Error::Broken(format!("a worker cannot go on: {reason}")))
         }
         // Going on would be serving what is no longer so.
-        Ok(Event::FeedEnded) => {
-            Err(Error::Broken("the feed cannot go on, so that no change would be seen".to_owned()))
-        }
+        Ok(Event::FeedEnded) => Err(Error::Broken("the feed cannot go on, so that no change would be seen".to_owned())),
     }
 }
 

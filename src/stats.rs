@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -111,7 +111,7 @@ pub struct FeedStats {
     /// What is not believed now.
     pub rejections: Rejections,
     /// The quotes.
-    pub quotes: Arc<QuoteStats>,
+    pub quotes: QuoteStats,
 }
 
 /// The counters of the quotes. Whoever has the board writes them.
@@ -127,6 +127,8 @@ pub struct QuoteStats {
     pub skipped_lines: Counter,
     /// Payloads that came through the socket.
     pub updates: Counter,
+    /// Bytes that payloads take which came through the socket.
+    pub fed_bytes: Counter,
     /// Lines of the socket that were skipped.
     pub skipped_updates: Counter,
 }

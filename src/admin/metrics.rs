@@ -114,6 +114,8 @@ fn quotes(overview: &Overview, families: &mut Families) {
         "Versions of all quotes, the first load included.",
         quotes.versions.get(),
     );
+    let help = "Bytes that the payloads of feeders take.";
+    families.one_gauge("cloudia_quote_fed_bytes", help, quotes.fed_bytes.get());
     families.one_counter("cloudia_quote_updates_total", "Payloads that feeders sent.", quotes.updates.get());
     let skipped = [("table", &quotes.skipped_lines), ("socket", &quotes.skipped_updates)];
     let skipped = skipped.map(|(source, count)| (source.to_owned(), count.get()));

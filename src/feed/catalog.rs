@@ -14,7 +14,7 @@ use super::{
     improve::{Improvable, Improved},
     look::{Fresh, Known, Version},
     names::Role,
-    quotes::board::{self, SharedBoard, TableChange, When},
+    quotes::board::{SharedBoard, TableChange, When},
     vanish::{Fate, Vanishing},
 };
 use crate::{
@@ -142,7 +142,7 @@ impl Catalog {
     fn apply(&self, changes: Changes) {
         self.store.apply(changes.entries);
         if !changes.tables.is_empty() {
-            board::lock(&self.board).change(changes.tables);
+            self.board.lock().change(changes.tables);
         }
     }
 
@@ -157,7 +157,8 @@ impl Catalog {
             Some(old) => (old.held_bytes() as u64, self.published as u64),
             None => (0, self.published as u64 + 1),
         };
-        (held + new).saturating_sub(old).saturating_add(names * ENTRY_BYTES) <= self.memory_limit
+        (held + new + self.stats.quotes.fed_bytes.get()).saturating_sub(old).saturating_add(names * ENTRY_BYTES)
+            <= self.memory_limit
     }
 
     /// Swaps a better compression in, if it is of the version that is served.

@@ -5,10 +5,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use ahash::RandomState;
+use parking_lot::FairMutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
@@ -17,32 +19,27 @@ use super::{
 };
 use crate::{
     clock::unix_now,
-    limits::MAX_SYMBOLS,
-    stats::QuoteStats,
+    limits::{MAX_FED, MAX_SYMBOLS},
+    stats::FeedStats,
     store::{
         Store,
         quotes::{
             Market, Symbol,
             line::{Line, Matcher},
-            market::Cost,
+            market::{self, Cost},
         },
     },
 };
 
-/// A board that several threads write to, none of which serves.
-pub type SharedBoard = Arc<Mutex<Board>>;
-
-/// The board, for one thread.
-pub fn lock(board: &SharedBoard) -> MutexGuard<'_, Board> {
-    // Whoever panicked has left it between two symbols at the worst; the next version mends that.
-    board.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// A board that several threads write to in turn, none of which serves.
+pub type SharedBoard = Arc<FairMutex<Board>>;
 
 /// All that symbols are taken from.
 pub struct Board {
     store: Arc<Store>,
-    stats: Arc<QuoteStats>,
+    stats: Arc<FeedStats>,
     charset: Charset,
+    memory_limit: u64,
     /// The market that is published next; between changes it is the one that is.
     next: Market,
     /// The market before: a worker that still reads it must not be the one who gives its memory back.
@@ -55,10 +52,11 @@ pub struct Board {
     symbols: Vec<Listed>,
     /// The latest stamp that was given.
     last_stamp: u64,
+    /// It was given while the clock was behind it, and has not been sent since.
+    is_ahead: bool,
     /// Symbols that have a line.
     known: u64,
-    /// Symbols when the code was made, and what the payloads that it was made of take in it.
-    trained: (usize, Cost),
+    trained: Trained,
     matcher: Matcher,
     told: Told,
 }
@@ -75,6 +73,19 @@ enum Holder {
     Table(Arc<str>),
 }
 
+/// When the code was made.
+struct Trained {
+    /// So many symbols there were.
+    symbols: usize,
+    /// What the payloads that it was made of take in it.
+    cost: Cost,
+    /// Not before this moment is it made again because lines have become different.
+    next: Instant,
+}
+
+/// A new code makes new lines of all symbols, so that is not done more often than this.
+const TRAIN: Duration = Duration::from_secs(60);
+
 /// What was said, so that it is said once.
 #[derive(Default)]
 struct Told {
@@ -83,6 +94,16 @@ struct Told {
     /// Of each table, the first line that was skipped.
     skipped: HashMap<Arc<str>, u64>,
     is_full: bool,
+}
+
+/// There is no room for a batch of payloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no room for this batch: all payloads take at most {MAX_FED} bytes, and what --memory-limit leaves")]
+pub struct NoRoom;
+
+/// Bytes that a payload takes which came through the socket: as it came, as a line, coded, and in tables.
+fn fed_bytes(payload: &str) -> u64 {
+    3 * payload.len() as u64 + 300
 }
 
 /// A change of a table.
@@ -103,21 +124,24 @@ pub enum When {
 }
 
 impl Board {
-    /// A board without tables over `store`, whose scripts are in `charset`.
-    pub fn new(store: Arc<Store>, stats: Arc<QuoteStats>, charset: Charset) -> Self {
+    /// A board without tables over `store`, whose scripts are in `charset`. Payloads that come through the socket and
+    /// all that is held for files take at most `memory_limit` bytes.
+    pub fn new(store: Arc<Store>, stats: Arc<FeedStats>, charset: Charset, memory_limit: Option<u64>) -> Self {
         let next = Market::clone(&store.quotes().load());
         Self {
             store,
             stats,
             charset,
+            memory_limit: memory_limit.unwrap_or(u64::MAX),
             next,
             retired: None,
             tables: BTreeMap::new(),
             live: HashMap::default(),
             symbols: Vec::new(),
             last_stamp: 0,
+            is_ahead: false,
             known: 0,
-            trained: (0, Cost::default()),
+            trained: Trained { symbols: 0, cost: Cost::default(), next: Instant::now() },
             matcher: Matcher::default(),
             told: Told::default(),
         }
@@ -133,33 +157,47 @@ impl Board {
                 TableChange::Remove(path) => self.remove(&path, &mut touched),
             }
         }
-        self.stats.tables.set(self.tables.len() as u64);
+        self.stats.quotes.tables.set(self.tables.len() as u64);
         self.publish(touched);
     }
 
     /// Publishes payloads that came through the socket, all at once.
-    pub fn update(&mut self, batch: Vec<(Symbol, Box<str>)>, when: When) {
+    ///
+    /// # Errors
+    /// [`NoRoom`]; then none of them is published.
+    pub fn update(&mut self, batch: Vec<(Symbol, Box<str>)>, when: When) -> Result<(), NoRoom> {
+        let new = batch.iter().map(|(_, payload)| fed_bytes(payload));
+        let old = batch.iter().filter_map(|(symbol, _)| self.live.get(symbol)).map(|payload| fed_bytes(payload));
+        let bytes = (self.stats.quotes.fed_bytes.get() + new.sum::<u64>()).saturating_sub(old.sum());
+        if bytes > MAX_FED || self.stats.held_bytes.get() + bytes > self.memory_limit {
+            return Err(NoRoom);
+        }
         self.next.step();
-        self.stats.updates.add(batch.len() as u64);
+        self.stats.quotes.updates.add(batch.len() as u64);
         let mut touched = Vec::with_capacity(batch.len());
         for (symbol, payload) in batch {
             if let Some(number) = self.number(symbol) {
                 self.hold(number, Holder::Live);
-                self.live.insert(symbol, payload);
+                let fed = &self.stats.quotes.fed_bytes;
+                fed.add(fed_bytes(&payload));
+                if let Some(old) = self.live.insert(symbol, payload) {
+                    fed.sub(fed_bytes(&old));
+                }
                 touched.push((number, when));
             }
         }
         self.publish(touched);
+        Ok(())
     }
 
     /// Counts lines of the socket that were skipped.
     pub fn skip(&mut self, lines: u64) {
-        self.stats.skipped_updates.add(lines);
+        self.stats.quotes.skipped_updates.add(lines);
     }
 
     /// How many payloads have come through the socket.
     pub fn updates(&self) -> u64 {
-        self.stats.updates.get()
+        self.stats.quotes.updates.get()
     }
 
     /// The last payload of each symbol that came through the socket.
@@ -266,15 +304,17 @@ impl Board {
     /// Makes a new code, and new lines for it, where there are many more symbols than when the last one was made, or lines
     /// have become different.
     fn fit_code(&mut self, changed: &[u32]) {
-        const SAMPLE: usize = 32;
-        let grown = self.symbols.len() >= 2 * self.trained.0.max(1);
+        const SAMPLE: usize = 64;
+        let grown = self.symbols.len() >= 2 * self.trained.symbols.max(1);
+        // Some lines may differ from the others for good; many are what the code is for.
+        let is_much = changed.len() >= SAMPLE && changed.len() as u64 * 2 > self.known;
         let mut is_worse = || {
-            let sample = changed.iter().step_by(changed.len().div_ceil(SAMPLE));
-            let lines = sample.filter_map(|number| self.next.quote(*number).line.as_deref());
-            self.next.cost(lines, &mut self.matcher).is_worse_than(&self.trained.1)
+            let lines = market::sample(changed, SAMPLE).filter_map(|number| self.next.quote(*number).line.as_deref());
+            self.next.cost(lines, &mut self.matcher).is_worse_than(&self.trained.cost)
         };
-        if grown || (changed.len() >= SAMPLE && is_worse()) {
-            self.trained = (self.symbols.len(), self.next.train(&mut self.matcher));
+        if grown || (is_much && Instant::now() >= self.trained.next && is_worse()) {
+            let cost = self.next.train(&mut self.matcher);
+            self.trained = Trained { symbols: self.symbols.len(), cost, next: Instant::now() + TRAIN };
         }
     }
 
@@ -289,9 +329,7 @@ impl Board {
                     self.next.restamp(&[*number], if stamp == 0 { now } else { stamp.min(now) });
                 }
             } else {
-                // A clock that was set back must not bring a stamp back that was sent.
-                let stamp = if now >= self.last_stamp { now } else { self.last_stamp + 1 };
-                self.next.restamp(changed, stamp);
+                self.next.restamp(changed, self.stamp(now));
             }
             let again = unix_now();
             if again == now {
@@ -301,9 +339,20 @@ impl Board {
         }
         let stamps = changed.iter().map(|number| self.next.quote(*number).stamp);
         self.last_stamp = stamps.max().unwrap_or(0).max(self.last_stamp);
+        self.is_ahead = now < self.last_stamp;
         self.retired = Some(self.store.quotes().store(Arc::new(self.next.clone())));
-        self.stats.versions.add(1);
-        self.stats.symbols.set(self.known);
+        self.stats.quotes.versions.add(1);
+        self.stats.quotes.symbols.set(self.known);
+    }
+
+    /// The stamp of what is published at `now`. A clock that was set back must not bring a stamp back that was sent: until
+    /// it has followed, all is published under the next one, which is not sent before.
+    fn stamp(&self, now: u64) -> u64 {
+        match self.last_stamp {
+            last if now >= last => now,
+            last if self.is_ahead => last,
+            last => last + 1,
+        }
     }
 
     /// The payload that counts.
@@ -326,7 +375,7 @@ impl Board {
     }
 
     fn tell_of_skipped(&mut self, path: &Arc<str>, table: &Table) {
-        self.stats.skipped_lines.add(table.skipped());
+        self.stats.quotes.skipped_lines.add(table.skipped());
         let Some((number, bad)) = table.first_skipped() else {
             self.told.skipped.remove(path);
             return;
@@ -347,5 +396,74 @@ impl Board {
                 );
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn board(memory_limit: Option<u64>) -> Board {
+        Board::new(Arc::new(Store::new()), Arc::default(), Charset::Utf8, memory_limit)
+    }
+
+    fn batch(payloads: &[(&str, &str)]) -> Vec<(Symbol, Box<str>)> {
+        payloads
+            .iter()
+            .map(|(symbol, payload)| (Symbol::new(symbol.as_bytes()).unwrap(), Box::from(*payload)))
+            .collect()
+    }
+
+    /// A stamp that may have been sent is not given again, and one that cannot have been does not run away.
+    #[test]
+    fn stamps_while_the_clock_is_behind() {
+        let mut board = board(None);
+        board.last_stamp = 1000;
+        for (now, stamp) in
+            [(1000, 1000), (1001, 1001), (990, 1002), (991, 1002), (1001, 1002), (1002, 1002), (1003, 1003)]
+        {
+            assert_eq!(board.stamp(now), stamp, "at {now}");
+            board.last_stamp = stamp;
+            board.is_ahead = now < stamp;
+        }
+    }
+
+    #[test]
+    fn a_batch_fits_as_a_whole_or_not_at_all() {
+        let mut board = board(Some(2000));
+        let payload = "x".repeat(300);
+        assert_eq!(board.update(batch(&[("a", &payload)]), When::Now), Ok(()));
+        assert_eq!(board.update(batch(&[("b", "1"), ("c", &payload)]), When::Now), Err(NoRoom));
+        assert_eq!(
+            board.update(batch(&[("a", "1"), ("c", &payload)]), When::Now),
+            Ok(()),
+            "what it replaces makes room"
+        );
+        assert_eq!(board.live().count(), 2);
+        assert_eq!(board.stats.quotes.fed_bytes.get(), fed_bytes("1") + fed_bytes(&payload));
+    }
+
+    /// Lines of another kind than most are no reason for a new code each time that they change.
+    #[test]
+    fn codes_are_not_made_over_and_over() {
+        let mut board = board(None);
+        let names: Vec<String> = (0..1000).map(|number| format!("s{number}")).collect();
+        let digits = "1,2,3,4,5,6,7,8,9,0,1,2,3,4,5";
+        board.update(batch(&names.iter().map(|name| (&**name, digits)).collect::<Vec<_>>()), When::Now).unwrap();
+        let code = |board: &Board| std::ptr::from_ref(board.next.code());
+        let first = code(&board);
+        for tick in 0..5 {
+            let other = format!("Qx{tick}Zy%$#@!~abcdefgh^&*()_+{{}}|");
+            let few: Vec<_> = names.iter().take(400).map(|name| (&**name, &*other)).collect();
+            board.update(batch(&few), When::Now).unwrap();
+        }
+        assert_eq!(code(&board), first);
+        board.trained.next = Instant::now();
+        let all: Vec<_> = names.iter().map(|name| (&**name, "Qx Zy%$#@!~abcdefgh^&*()_+{}|")).collect();
+        board.update(batch(&all), When::Now).unwrap();
+        let second = code(&board);
+        assert_ne!(second, first, "when most have become different it is time");
+        board.update(batch(&names.iter().map(|name| (&**name, digits)).collect::<Vec<_>>()), When::Now).unwrap();
+        assert_eq!(code(&board), second, "but not again at once");
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    board::{self, SharedBoard, When},
+    board::{SharedBoard, When},
     table::Table,
 };
 use crate::store::quotes::Symbol;
@@ -40,18 +40,20 @@ impl Snapshot {
                     tracing::warn!("{}: lines that are no quotes are skipped: {}", path.display(), table.skipped());
                 }
                 let batch = table.quotes().map(|(symbol, payload)| (*symbol, Box::from(payload))).collect();
-                board::lock(&board).update(batch, When::Modified(modified));
+                if let Err(error) = board.lock().update(batch, When::Modified(modified)) {
+                    tracing::error!("the snapshot {} is not served: {error}", path.display());
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        let kept = board::lock(&board).updates();
+        let kept = board.lock().updates();
         Ok(Self { path, board, kept, told: false })
     }
 
     /// Writes the file if there is anything new. A failure is said once; the file stays as it was.
     pub fn save(&mut self) {
-        let board = board::lock(&self.board);
+        let board = self.board.lock();
         if board.updates() == self.kept {
             return;
         }

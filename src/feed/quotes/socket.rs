@@ -13,11 +13,12 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{SendFlags, sockopt};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::net::SendFlags;
 
 use super::{
     batch::{Batcher, News},
-    board::{self, SharedBoard, When},
+    board::{SharedBoard, When},
 };
 use crate::limits::MAX_FEEDERS;
 
@@ -43,7 +44,7 @@ pub fn start(listener: UnixListener, allowed: Vec<u32>, board: SharedBoard) -> i
 }
 
 fn admit(stream: UnixStream, allowed: &[u32], board: &SharedBoard, connected: &Arc<AtomicUsize>) {
-    let peer = sockopt::socket_peercred(&stream).map(|peer| peer.uid.as_raw());
+    let peer = getsockopt(&stream, PeerCredentials).map(|peer| peer.uid());
     if !peer.is_ok_and(|uid| allowed.contains(&uid)) {
         reply(&stream, "error: this user may not feed quotes; name it in feeders of [quotes]\n");
         return;
@@ -71,9 +72,17 @@ fn feed(mut stream: &UnixStream, board: &SharedBoard) {
         match stream.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => batcher.take(&buffer[..read], |news| match news {
-                News::Batch(batch) => board::lock(board).update(batch, When::Now),
+                News::Batch(batch) => {
+                    let lines = batch.len() as u64;
+                    let mut board = board.lock();
+                    if let Err(error) = board.update(batch, When::Now) {
+                        board.skip(lines);
+                        drop(board);
+                        reply(stream, &format!("error: {error}\n"));
+                    }
+                }
                 News::Skipped(line, fault) => {
-                    board::lock(board).skip(1);
+                    board.lock().skip(1);
                     reply(stream, &format!("error: line {line}: {fault}\n"));
                 }
             }),
@@ -83,7 +92,7 @@ fn feed(mut stream: &UnixStream, board: &SharedBoard) {
     }
     let unfinished = batcher.unfinished();
     if unfinished > 0 {
-        board::lock(board).skip(unfinished as u64);
+        board.lock().skip(unfinished as u64);
         reply(stream, &format!("error: no blank line has ended the last {unfinished} lines: they are skipped\n"));
     }
 }

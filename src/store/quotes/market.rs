@@ -220,9 +220,8 @@ impl Market {
         });
         let mut known: Vec<(u32, Symbol, Arc<Line>)> = known.collect();
         known.sort_unstable_by_key(|(number, ..)| *number);
-        let step = known.len().div_ceil(SAMPLE).max(1);
         let sample: Vec<Record<'_>> =
-            known.iter().step_by(step).map(|(_, symbol, line)| (symbol.as_bytes(), Some(&**line))).collect();
+            sample(&known, SAMPLE).map(|(_, symbol, line)| (symbol.as_bytes(), Some(&**line))).collect();
         let (script, mut counts) = (Shape::script(&self.terms.open), Counts::new());
         for list in sample.chunks(SAMPLE_LIST) {
             join::count(list, &script, &mut counts, matcher);
@@ -243,6 +242,12 @@ impl Market {
             Cost { bits: bits + line::cost(payload, &self.code, matcher), bytes: bytes + payload.len() as u64 }
         })
     }
+}
+
+/// About `most` of `all`, from everywhere, and without a step that something in them may be in time with.
+pub fn sample<T>(all: &[T], most: usize) -> impl Iterator<Item = &T> {
+    let step = all.len().div_ceil(most).max(1);
+    all.chunks(step).enumerate().filter_map(move |(number, chunk)| chunk.get(number * 7919 % step).or(chunk.first()))
 }
 
 /// What payloads take in a code.
