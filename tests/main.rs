@@ -51,6 +51,7 @@ mod quotes;
 mod quotes_feed;
 mod quotes_feeders;
 mod quotes_lines;
+mod quotes_snapshot;
 mod quotes_socket;
 mod start;
 mod stop;

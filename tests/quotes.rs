@@ -143,10 +143,10 @@ fn escape(chars: &mut std::str::Chars) -> Option<u16> {
 }
 
 /// What Python makes of some bodies, each `(how, body)`: `gzip` and `deflate`, which must end with their last byte, or a
-/// codec's name, whose text comes back in UTF-8.
+/// codec's name, whose text comes back in UTF-8, with U+FFFD for what the codec cannot read.
 ///
 /// # Panics
-/// When Python refuses one of them.
+/// When Python refuses a compressed one.
 #[track_caller]
 pub(crate) fn python(bodies: &[(&str, &[u8])]) -> Vec<Vec<u8>> {
     const DECODE: &str = "
@@ -165,7 +165,7 @@ while at < len(data):
         assert decoder.eof and not decoder.unused_data, how
         assert plain == (gzip if how == 'gzip' else zlib).decompress(body), how
     else:
-        plain = body.decode(how).encode()
+        plain = body.decode(how, 'replace').encode()
     sys.stdout.buffer.write(struct.pack('<I', len(plain)) + plain)
 ";
     let framed = |bytes: &[u8]| [&(bytes.len() as u32).to_le_bytes(), bytes].concat();
