@@ -50,6 +50,7 @@ mod mz;
 mod quotes;
 mod quotes_feed;
 mod quotes_feeders;
+mod quotes_fuzz;
 mod quotes_lines;
 mod quotes_snapshot;
 mod quotes_socket;

@@ -245,7 +245,10 @@ pub(crate) fn ticked(tick: u64, symbol: &str) -> String {
 pub(crate) fn tick_of(answer: &Response, symbols: &[String]) -> u64 {
     assert_eq!(answer.status, 200, "{answer}");
     let text = String::from_utf8(answer.decoded()).expect("UTF-8");
-    let read = statements(&text);
+    let read = match answer.get("content-type") {
+        Some("application/json") => members(&text, symbols),
+        _ => statements(&text),
+    };
     assert_eq!(read.len(), symbols.len(), "{answer}");
     let number = |payload: &str| payload.strip_prefix("tick")?.split(',').next()?.parse().ok();
     let tick: u64 = number(&read[0].1).unwrap_or_else(|| panic!("no tick in {:?}", read[0]));
@@ -256,7 +259,14 @@ pub(crate) fn tick_of(answer: &Response, symbols: &[String]) -> u64 {
     tick
 }
 
-/// Asks for `symbols` on several connections, in every coding, alone and pipelined, while `publish` publishes ticks 1 to
+/// Members of a JSON object, named as in a script.
+fn members(text: &str, symbols: &[String]) -> Vec<(String, String)> {
+    let object: serde_json::Value = serde_json::from_str(text).expect("JSON");
+    let member = |symbol: &String| Some((format!("hq_str_{symbol}"), object[symbol].as_str()?.to_owned()));
+    symbols.iter().filter_map(member).collect()
+}
+
+/// Asks for `symbols` on several connections, in every coding and form, alone and pipelined, while `publish` publishes ticks 1 to
 /// `last`: each answer must be of one tick, and on one connection no tick comes after a later one.
 pub(crate) fn never_mixed(server: &Server, symbols: &[String], last: u64, mut publish: impl FnMut(u64)) {
     let stop = AtomicBool::new(false);
@@ -268,7 +278,8 @@ pub(crate) fn never_mixed(server: &Server, symbols: &[String], last: u64, mut pu
             scope.spawn(move || {
                 let coding = ["gzip", "deflate", "identity"][reader % 3];
                 let pipelined = 1 + reader / 3 * 4;
-                let request = get_with(path, &[&format!("Accept-Encoding: {coding}")]);
+                let format = if reader == 4 { "&format=json" } else { "" };
+                let request = get_with(format!("{path}{format}"), &[&format!("Accept-Encoding: {coding}")]);
                 let mut conn = server.connect();
                 let mut latest = 0;
                 while !stop.load(Ordering::Relaxed) {

@@ -1,10 +1,10 @@
 //! Tables in the data directory: how they are published, that an answer is never of two ticks, several tables with one
 //! symbol, tables that go and come back, and names that are no tables.
 
-use std::{fs, io::Write, thread, time::Duration};
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, thread, time::Duration};
 
 use crate::{
-    cases::{case, check, get, status},
+    cases::{case, check, get, get_with, status},
     harness::{OLD, Server, Site, at, now, wait_until},
     quotes::{ask, full_quote, list, metric, never_mixed, script, symbols, table, tick_of, ticked, wait_for_quotes},
 };
@@ -92,6 +92,85 @@ fn small_lists_of_a_large_table_are_of_one_tick() {
     never_mixed(&server, &few, 40, |tick| {
         site.replace("q.quotes", tick_table(tick, &symbols), at(now()));
     });
+}
+
+/// Answers that wait for a client to take them are of one tick each, whatever has become of the table meanwhile.
+#[test]
+fn a_slow_reader_gets_whole_ticks() {
+    let (site, symbols) = (site(), symbols(400));
+    site.file("q.quotes", tick_table(0, &symbols));
+    let server = Server::start(&site);
+    let path = list(&symbols);
+    for coding in ["identity", "gzip"] {
+        let request = get_with(&path, &[&format!("Accept-Encoding: {coding}")]);
+        let mut conns: Vec<_> = (0..3).map(|_| server.connect()).collect();
+        for conn in &mut conns {
+            // More than the sockets hold between them.
+            conn.send(request.repeat(if coding == "identity" { 300 } else { 1200 }));
+        }
+        let newest = tick_of(&server.get(&path, &[]), &symbols) + 30;
+        for tick in newest - 29..=newest {
+            site.replace("q.quotes", tick_table(tick, &symbols), at(now()));
+            wait_until("the tick", || tick_of(&server.get(&path, &[]), &symbols) == tick);
+        }
+        for conn in &mut conns {
+            let mut latest = 0;
+            for _ in 0..if coding == "identity" { 300 } else { 1200 } {
+                let tick = tick_of(&conn.recv(), &symbols);
+                assert!(tick >= latest, "tick {tick} after {latest}");
+                latest = tick;
+            }
+            conn.assert_open();
+        }
+    }
+}
+
+/// It is read at its close; half of it, or nothing, is no version.
+#[test]
+fn a_table_is_read_when_its_writer_closes_it() {
+    let site = site();
+    site.file("q.quotes", "a=1\nb=1\n").file("z.quotes", "z=0\n");
+    let server = Server::start(&site);
+    let mut file = fs::File::create(site.data().join("q.quotes")).unwrap();
+    for half in ["", "a=2\nb"] {
+        file.write_all(half.as_bytes()).unwrap();
+        // Whatever came of it has come before this.
+        let other = format!("{}", half.len());
+        site.replace("z.quotes", format!("z={other}\n"), at(now()));
+        wait_for_quotes(&server, "z,a,b", &[("z", &other), ("a", "1"), ("b", "1")]);
+    }
+    file.write_all(b"=2\n").unwrap();
+    drop(file);
+    wait_for_quotes(&server, "a,b", &[("a", "2"), ("b", "2")]);
+    // A new one is none before its first close.
+    let mut file = fs::File::create(site.data().join("new.quotes")).unwrap();
+    file.write_all(b"n=1\nm=").unwrap();
+    site.replace("z.quotes", "z=new\n", at(now()));
+    wait_for_quotes(&server, "z,n", &[("z", "new"), ("n", "")]);
+    file.write_all(b"1\n").unwrap();
+    drop(file);
+    wait_for_quotes(&server, "n,m", &[("n", "1"), ("m", "1")]);
+    // One that is never closed is read when it has been still for two seconds.
+    let mut file = fs::OpenOptions::new().append(true).open(site.data().join("new.quotes")).unwrap();
+    file.write_all(b"n=2\n").unwrap();
+    wait_for_quotes(&server, "n,m", &[("n", "2"), ("m", "1")]);
+    drop(file);
+}
+
+/// A table that may no longer be read keeps its last version.
+#[test]
+fn a_table_without_rights_keeps_its_last_version() {
+    let site = site();
+    site.file("q.quotes", "a=1\n").file("z.quotes", "z=0\n");
+    let server = crate::faulty::as_nobody(&site).start();
+    let mode = |mode: u32| fs::set_permissions(site.data().join("q.quotes"), fs::Permissions::from_mode(mode)).unwrap();
+    mode(0);
+    wait_until("the refusal to be told", || server.stderr().contains("q.quotes"));
+    site.replace("z.quotes", "z=1\n", at(now()));
+    wait_for_quotes(&server, "z,a", &[("z", "1"), ("a", "1")]);
+    fs::write(site.data().join("q.quotes"), "a=2\n").unwrap();
+    mode(0o644);
+    wait_for_quotes(&server, "a", &[("a", "2")]);
 }
 
 /// What comes from one table is of one tick of it, whatever another table does.

@@ -13,10 +13,7 @@ use std::{
 use crate::{
     faulty::Vitals,
     harness::{Server, Site, wait_until},
-    quotes::{
-        ask, assert_refused, assert_settings_refused, full_quote, metric, run_python, table, wait_for_quotes,
-        with_settings,
-    },
+    quotes::{ask, assert_refused, full_quote, metric, run_python, table, wait_for_quotes, with_settings},
     quotes_socket::{Feeder, settings, site, start},
 };
 
@@ -154,7 +151,7 @@ fn very_many_connections_harm_nobody() {
 
 /// A socket where other users can reach it, and a server's settings with it.
 fn open_socket() -> (tempfile::TempDir, String) {
-    let place = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o777)).tempdir().unwrap();
+    let place = tempfile::tempdir().unwrap();
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let settings = settings(&place.path().join("feed"));
     (place, settings)
@@ -178,7 +175,8 @@ except (BrokenPipeError, ConnectionResetError, PermissionError) as refusal:
     let ids = [format!("--reuid={user}"), format!("--regid={user}")];
     let ids = if user == "nobody" { [ids[0].clone(), "--regid=nogroup".to_owned()] } else { ids };
     let mut command = Command::new("setpriv");
-    command.args(ids).args(["--clear-groups", "python3", "-c", FEED]).arg(socket).arg(batch);
+    // One that every user may run: the first in our own PATH may be in a home directory.
+    command.args(ids).args(["--clear-groups", "/usr/bin/python3", "-c", FEED]).arg(socket).arg(batch);
     let done = command.output().unwrap();
     assert!(done.status.success(), "{user}: {}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8(done.stdout).unwrap()
@@ -245,10 +243,8 @@ fn the_servers_own_user_may_feed() {
 fn unknown_feeders_are_refused_at_the_start() {
     let place = tempfile::tempdir().unwrap();
     let settings = settings(&place.path().join("feed")) + "feeders = [\"no-such-user\"]\n";
-    assert_eq!(with_settings(&Site::new(), &settings).end().code, Some(2));
     let ended = with_settings(&Site::new(), &settings).end();
     assert_refused(&ended, "feeders", 2, &["no-such-user", "feeders"]);
-    assert_settings_refused("[quotes]\nfeeders = \"root, daemon\"\nprefix = \"-\"\n", &[]);
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn a_kill_leaves_a_whole_snapshot() {
         if tick > 0 {
             let kept = tick_of(&server.get(&list(&few), &[]), &few);
             assert!(kept <= tick && kept > 0);
-            assert_eq!(tick_of(&server.get(&whole, &[]), &symbols[..600].to_vec()), kept);
+            assert_eq!(tick_of(&server.get(&whole, &[]), &symbols[..600]), kept);
         }
         let mut feeder = Feeder::to(&place.socket);
         let before = place.bytes();

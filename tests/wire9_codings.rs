@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    cases::{case, check, get_with, status},
+    cases::{case, check, get_with, status, with_host},
     harness::{Response, Rng, Server, Site, wait_until},
     quotes::{ask, full_quote, list, metric, python, run_python, short_quote, symbols, table},
 };
@@ -261,6 +261,28 @@ fn odd_lists_decode() {
             let path = format!("/list={symbols}{format}");
             let answers: Vec<Response> = [CODINGS, CODINGS].concat().iter().map(|c| coded(&server, &path, c)).collect();
             assert_same(&path[..path.len().min(40)], &server.get(&path, &[]), &answers);
+        }
+    }
+}
+
+/// The head of GET in every coding, whether GET came before it or not.
+#[test]
+fn head_of_a_compressed_answer() {
+    let (_, server) = server();
+    let names = |answer: &Response| answer.fields.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    for coding in CODINGS {
+        let path = list(&symbols(60).split_off(if coding == "gzip" { 3 } else { 4 }));
+        let field = format!("Accept-Encoding: {coding}");
+        let mut conn = server.connect();
+        let mut heads = Vec::new();
+        for _ in 0..3 {
+            conn.send(with_host("HEAD", &path, &[&field], ""));
+            heads.push(conn.recv_head());
+            conn.send(get_with(&path, &[&field]));
+            let whole = conn.recv();
+            let head = heads.last().unwrap();
+            assert_eq!((head.status, names(head)), (200, names(&whole)), "{head}");
+            assert_eq!((head.get("etag"), head.get("content-encoding")), (whole.get("etag"), Some(coding)), "{head}");
         }
     }
 }
