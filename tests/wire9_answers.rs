@@ -321,17 +321,14 @@ fn wrong_settings_are_refused() {
         ("snapshott", "snapshot"),
         ("feeder", "feeders"),
     ] {
-        assert_settings_refused(&format!("[quotes]\n{key} = 1\n"), &[&format!("{key:?}"), &format!("{nearest:?}")]);
+        assert_settings_refused(&format!("[quotes]\n{key} = 1\n"), &[key, nearest]);
     }
-    assert_settings_refused("[quote]\nprefix = \"x\"\n", &["\"quote\"", "\"quotes\""]);
+    assert_settings_refused("[quote]\nprefix = \"x\"\n", &["quote", "quotes"]);
     for prefix in ["", "9x", "a-b", "a b", "a.b", "a;", "x=1;var y", "a\\\"", "<", "绵 世", "a\\n"] {
         assert_settings_refused(&format!("[quotes]\nprefix = \"{prefix}\"\n"), &["prefix"]);
     }
     for charset in ["", "latin1", "utf-16", "big5", "shift_jis", "gbkk"] {
-        assert_settings_refused(
-            &format!("[quotes]\ncharset = \"{charset}\"\n"),
-            &["charset", "gbk", "gb18030", "utf-8"],
-        );
+        assert_settings_refused(&format!("[quotes]\ncharset = \"{charset}\"\n"), &["charset"]);
     }
     for (key, value) in [
         ("prefix", "1"),

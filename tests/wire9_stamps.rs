@@ -327,6 +327,29 @@ fn a_304_carries_what_a_cache_updates() {
     }
 }
 
+/// Against `"h"`, whatever coding would be sent.
+#[test]
+fn if_match_is_against_the_strong_tag_of_a_coded_answer_too() {
+    let site = site();
+    let quotes = symbols(50).into_iter().enumerate().map(|(n, symbol)| (symbol, full_quote(n as u64)));
+    site.file("q.quotes", table(quotes));
+    let server = Server::start(&site);
+    let path = list(&symbols(50));
+    let tag = etag(&server, &path);
+    let (strong, weak) = (format!("If-Match: {tag}"), format!("If-Match: W/{tag}"));
+    for coding in ["gzip", "deflate"] {
+        let accept = format!("Accept-Encoding: {coding}");
+        let coded = status(200).with("Content-Encoding", coding).with("ETag", format!("W/{tag}"));
+        check(
+            &server,
+            [
+                case("strong", get_with(&path, &[&strong, &accept]), coded),
+                case("weak", get_with(&path, &[&weak, &accept]), status(412)),
+            ],
+        );
+    }
+}
+
 /// While the stamp's second is not over it is not said, and counts all the same for `If-Unmodified-Since`.
 #[test]
 fn a_stamp_is_withheld_while_its_second_runs() {
