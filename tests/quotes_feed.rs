@@ -281,8 +281,6 @@ fn tables_go_and_come_back() {
     site.remove("a.quotes");
     fs::create_dir(site.data().join("a.quotes")).unwrap();
     wait_for_quotes(&server, "a", &[("a", "")]);
-    site.file("a.quotes/in.quotes", "a=5\n");
-    wait_for_quotes(&server, "a", &[("a", "5")]);
 }
 
 #[test]

@@ -134,6 +134,31 @@ fn a_line_without_end_takes_no_memory() {
     feeder.assert_silence();
 }
 
+/// Lines and no blank line: it is cut or told of, and takes no more memory than there is.
+#[test]
+fn a_batch_without_end_harms_nobody() {
+    let (site, socket) = site();
+    let server = start(&site, &socket);
+    assert_prompt(&server, &socket, 0);
+    let vitals = Vitals::of(&server);
+    let mut endless = Feeder::to(&socket);
+    let mut written = 0;
+    for n in 0.. {
+        let lines = table((0..200).map(|line| (format!("n{n}_{line}"), full_quote(line))));
+        written += lines.len();
+        if endless.try_send(&lines).is_err() || written > 200 << 20 {
+            break;
+        }
+        if n % 500 == 0 {
+            assert_prompt(&server, &socket, n);
+        }
+    }
+    assert_eq!(ask(&server, "n0_0"), crate::quotes::line("n0_0", ""));
+    drop(endless);
+    assert_prompt(&server, &socket, 1);
+    vitals.assert_kept(&server, 150);
+}
+
 #[test]
 fn very_many_connections_harm_nobody() {
     let (site, socket) = site();

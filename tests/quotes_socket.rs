@@ -35,6 +35,11 @@ impl Feeder {
         self.stream.write_all(bytes.as_ref()).expect("the server reads");
     }
 
+    /// Whether the server still takes lines.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
+    }
+
     /// As much as is taken without a wait; false: not all of it.
     pub(crate) fn send_what_fits(&mut self, bytes: &[u8]) -> bool {
         self.stream.set_nonblocking(true).unwrap();
