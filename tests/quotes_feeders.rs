@@ -1,6 +1,7 @@
 //! Feeders that misbehave, who may feed, and the socket's life: none harms another feeder or a reader.
 
 use std::{
+    collections::HashMap,
     fs,
     os::unix::{
         fs::{FileTypeExt, PermissionsExt},
@@ -11,9 +12,10 @@ use std::{
 };
 
 use crate::{
+    cases::get,
     faulty::Vitals,
-    harness::{Server, Site, wait_until},
-    quotes::{ask, assert_refused, full_quote, metric, run_python, table, wait_for_quotes, with_settings},
+    harness::{Server, Site, now, wait_until},
+    quotes::{ask, assert_refused, full_quote, line, metric, run_python, table, wait_for_quotes, with_settings},
     quotes_socket::{Feeder, settings, site, start},
 };
 
@@ -83,6 +85,9 @@ fn feeders_that_die_at_any_moment() {
         // Closed with an error unread, and with lines not taken yet.
         Feeder::to(&socket).send_what_fits(&text.as_bytes()[..cut]);
     }
+    // A batch that has ended counts, although its feeder did not wait to hear of the bad line.
+    Feeder::to(&socket).send("bad\nlast=words\nbad\n\n");
+    wait_for_quotes(&server, "last", &[("last", "words")]);
     assert_prompt(&server, &socket, 1);
     vitals.assert_kept(&server, 16);
     keeper.send("kept=2\n\n");
@@ -95,14 +100,14 @@ fn lines_have_64_kib_at_the_most() {
     let (site, socket) = site();
     let server = start(&site, &socket);
     let mut feeder = Feeder::to(&socket);
-    let line = |length: usize| format!("long={}\n", "x".repeat(length - "long=".len()));
-    feeder.send(line(65_536) + "a=1\n\n");
+    let long = |length: usize| format!("long={}\n", "x".repeat(length - "long=".len()));
+    feeder.send(long(65_536) + "a=1\n\n");
     wait_until("the longest line", || ask(&server, "long").len() > 65_000);
     wait_for_quotes(&server, "a", &[("a", "1")]);
     feeder.assert_silence();
     let mut lines = 3;
     for (tick, length) in [65_537, 65_538, 100_000, 131_072, 131_073, 1_000_000].into_iter().enumerate() {
-        feeder.send("before=".to_owned() + &tick.to_string() + "\n" + &line(length) + &format!("after={tick}\n\n"));
+        feeder.send("before=".to_owned() + &tick.to_string() + "\n" + &long(length) + &format!("after={tick}\n\n"));
         feeder.assert_error(lines + 2);
         lines += 4;
         let payload = tick.to_string();
@@ -153,7 +158,7 @@ fn a_batch_without_end_harms_nobody() {
             assert_prompt(&server, &socket, n);
         }
     }
-    assert_eq!(ask(&server, "n0_0"), crate::quotes::line("n0_0", ""));
+    assert_eq!(ask(&server, "n0_0"), line("n0_0", ""));
     drop(endless);
     assert_prompt(&server, &socket, 1);
     vitals.assert_kept(&server, 150);
@@ -169,6 +174,14 @@ fn very_many_connections_harm_nobody() {
         let feeders: Vec<Feeder> = (0..100).map(|_| Feeder::to(&socket)).collect();
         server.connect().assert_open();
         drop(feeders);
+        // There may be a bound, under which those that are gone count until that is noticed.
+        wait_until("a place for a feeder", || {
+            let mut feeder = Feeder::to(&socket);
+            feeder.try_send("place=1\n\n").ok();
+            feeder.try_send("\n").ok();
+            feeder.shut();
+            feeder.hear().is_none()
+        });
         assert_prompt(&server, &socket, round);
     }
     vitals.assert_kept(&server, 16);
@@ -350,4 +363,40 @@ sys.stdout.buffer.write(feeder.recv(100))
     let server = start(&site, &socket);
     assert_eq!(run_python(FEED, socket.to_str().unwrap().as_bytes()), b"");
     wait_for_quotes(&server, "py,name", &[("py", "999"), ("name", "绵世")]);
+}
+
+/// Batches without pause, over the ends of seconds: what is sent under the `Last-Modified` of the payload before it is soon
+/// sent under another, so that nobody who holds that one is stuck with it.
+#[test]
+fn a_batch_at_the_end_of_a_second_reaches_everyone() {
+    let (site, socket) = site();
+    // Many symbols, so that it takes a while to publish one.
+    site.file("large.quotes", table((0..100_000).map(|n| (format!("s{n}"), n))));
+    let server = start(&site, &socket);
+    let mut feeder = Feeder::to(&socket);
+    let mut dates = HashMap::<String, String>::new();
+    let mut conn = server.connect();
+    let mut look = || {
+        conn.send(get("/list=x"));
+        let answer = conn.recv();
+        (answer.get("last-modified").map(str::to_owned), answer.text())
+    };
+    let end = now() + 12;
+    for n in 0.. {
+        feeder.send(format!("x={n}\n\n"));
+        let expected = line("x", n);
+        let date = loop {
+            let (date, text) = look();
+            if text == expected {
+                break date;
+            }
+            dates.extend(date.map(|date| (date, text)));
+        };
+        if date.as_ref().is_some_and(|date| dates.contains_key(date)) {
+            wait_until("another date", || look().0 != date);
+        }
+        if now() > end {
+            break;
+        }
+    }
 }

@@ -231,3 +231,36 @@ fn a_snapshot_that_cannot_be_written_is_refused_at_the_start() {
     assert_refused(&ended, "its directory is missing", 2, &[missing.to_str().unwrap(), "snapshot"]);
     assert!(!fs::exists(&place.socket).unwrap(), "a refused start leaves its socket");
 }
+
+/// What was served after the snapshot was written, and in its second, is not what a restart serves: the one date is not
+/// for both.
+#[test]
+fn a_restart_after_a_kill_reaches_those_who_saw_more() {
+    let place = Place::new();
+    for attempt in 0..4 {
+        let mut server = place.start();
+        let (kept, lost) = (format!("kept{attempt}"), format!("lost{attempt}"));
+        place.feed(&format!("a={kept}\n"));
+        place.wait_for(&kept);
+        place.feed(&format!("a={lost}\n"));
+        wait_for_quotes(&server, "a", &[("a", &lost)]);
+        let mut date = String::new();
+        wait_until("a date", || {
+            let answer = server.get("/list=a", &[]);
+            assert_eq!(answer.text(), line("a", &lost));
+            date = answer.get("last-modified").unwrap_or_default().to_owned();
+            !date.is_empty()
+        });
+        server.kill();
+        let written = fs::metadata(&place.snapshot).unwrap().modified().unwrap();
+        let is_same_second = crate::conn::parse_date(&date)
+            == written.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs());
+        let server = place.start();
+        let answer = server.get("/list=a", &[&format!("If-Modified-Since: {date}")]);
+        assert_eq!((answer.status, answer.text()), (200, line("a", &kept)), "{date} was of {lost}: {answer}");
+        if is_same_second {
+            return;
+        }
+        fs::remove_file(&place.snapshot).unwrap();
+    }
+}

@@ -97,7 +97,7 @@ impl Feeder {
 
     /// Says that no more will come.
     pub(crate) fn shut(&mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        self.stream.shutdown(Shutdown::Write).ok();
     }
 }
 

@@ -344,7 +344,14 @@ fn wrong_settings_are_refused() {
     ] {
         assert_settings_refused(&format!("[quotes]\n{key} = {value}\n"), &[]);
     }
-    assert_settings_refused("quotes = 5\n", &["quotes"]);
+}
+
+/// In words of the file, not of the program.
+#[test]
+fn quotes_that_are_no_table_are_refused() {
+    for settings in ["quotes = 5\n", "[[quotes]]\nprefix = \"x\"\n", "quotes = \"gbk\"\n"] {
+        assert_settings_refused(settings, &["line 1", "quotes"]);
+    }
 }
 
 /// They are never good, whatever is there when it starts.
