@@ -267,7 +267,7 @@ fn members(text: &str, symbols: &[String]) -> Vec<(String, String)> {
 }
 
 /// Asks for `symbols` on several connections, in every coding and form, alone and pipelined, while `publish` publishes ticks 1 to
-/// `last`: each answer must be of one tick, and on one connection no tick comes after a later one.
+/// `last`: each answer must be of one tick, and no tick is asked for and comes after a later one.
 pub(crate) fn never_mixed(server: &Server, symbols: &[String], last: u64, mut publish: impl FnMut(u64)) {
     let stop = AtomicBool::new(false);
     let seen = AtomicU64::new(0);
@@ -283,20 +283,22 @@ pub(crate) fn never_mixed(server: &Server, symbols: &[String], last: u64, mut pu
                 let mut conn = server.connect();
                 let mut latest = 0;
                 while !stop.load(Ordering::Relaxed) {
+                    // What another connection has seen is over for this one, too.
+                    latest = latest.max(seen.load(Ordering::SeqCst));
                     conn.send(request.repeat(pipelined));
                     for _ in 0..pipelined {
                         let tick = tick_of(&conn.recv(), symbols);
                         assert!(tick >= latest, "{coding}: tick {tick} after {latest}");
                         latest = tick;
                     }
-                    seen.fetch_max(latest, Ordering::Relaxed);
+                    seen.fetch_max(latest, Ordering::SeqCst);
                 }
             });
         }
         let finished = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             (1..=last).for_each(&mut publish);
             wait_until("the last tick", || tick_of(&server.get(&path, &[]), symbols) == last);
-            wait_until("the readers to see it", || seen.load(Ordering::Relaxed) == last);
+            wait_until("the readers to see it", || seen.load(Ordering::SeqCst) == last);
         }));
         stop.store(true, Ordering::Relaxed);
         finished.unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::{
     cases::get_with,
     harness::{Response, Rng, Server, Site, seed},
-    quotes::{full_quote, python, short_quote, statements, table},
+    quotes::{full_quote, list, python, short_quote, statements, table, wait_for_quotes},
 };
 
 /// What the contract wants of a target.
@@ -268,6 +268,85 @@ fn random_targets_are_answered_as_the_model_answers() {
     for (coding, answers) in compressed {
         let bodies: Vec<(&str, &[u8])> = answers.iter().map(|[body, _]| (coding, body.as_slice())).collect();
         assert!(python(&bodies).iter().eq(answers.iter().map(|[_, plain]| plain)), "{coding}");
+    }
+}
+
+/// A payload that is hard to join with others: repetitive, alike at its end, empty, long, of any characters.
+fn random_payload(rng: &mut Rng) -> String {
+    let tails = [
+        "",
+        ",2026-11-20,15:00:05,00",
+        "\"",
+        "\\",
+        "</script>",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "绵世",
+    ];
+    let length = [0, 1, 5, 40, 250, 250, 250, 3000, 20_000][rng.below(9)];
+    let kind = rng.below(6);
+    let mut payload = String::new();
+    while payload.len() < length {
+        match kind {
+            0 => payload.push(char::from(b'0' + rng.below(10) as u8)),
+            1 => payload.push_str("9.290,9.291,"),
+            2 => payload
+                .push(char::from_u32(rng.below(0x11_0000) as u32).filter(|c| *c != '\n' && *c != '\r').unwrap_or('x')),
+            3 => payload.push(char::from(b' ' + rng.below(95) as u8)),
+            4 => payload.push(['a', '"', '<', '/', '\u{1}'][rng.below(5)]),
+            _ => payload.push_str(&format!("{}.{:03},{},", rng.below(100), rng.below(1000), rng.below(90_000) * 100)),
+        }
+    }
+    payload + pick(rng, &tails)
+}
+
+/// Whatever is published, and however it changes: what is compressed decodes to the identity answer, and that is what was
+/// published, symbol for symbol.
+#[test]
+fn random_markets_are_answered_as_they_were_published() {
+    let site = Site::new();
+    let first = seed();
+    let rounds = std::env::var("CLOUDIA_TEST_ROUNDS").map_or(25, |rounds| rounds.parse().unwrap());
+    let mut payloads = BTreeMap::new();
+    site.file("q.quotes", "");
+    let server = Server::start(&site);
+    let mut conn = server.connect();
+    for round in 0..rounds {
+        let seed = first.wrapping_add(round);
+        let mut rng = Rng::with_seed(seed);
+        for _ in 0..1 + rng.below(40) {
+            let symbol = format!("{}{}", pick(&mut rng, &["sh60", "s_sh60", "x", "$"]), rng.below(60));
+            match rng.below(4) {
+                0 => drop(payloads.remove(&symbol)),
+                _ => drop(payloads.insert(symbol, random_payload(&mut rng))),
+            }
+        }
+        payloads.insert("round".to_owned(), round.to_string());
+        site.replace("q.quotes", table(&payloads), std::time::SystemTime::now());
+        wait_for_quotes(&server, "round", &[("round", &round.to_string())]);
+        let mut compressed = Vec::new();
+        for _ in 0..30 {
+            let most = [2, 5, 60][rng.below(3)];
+            let known: Vec<&String> = payloads.keys().collect();
+            let symbols: Vec<String> = (0..1 + rng.below(most))
+                .map(|_| if rng.below(9) == 0 { "none".to_owned() } else { known[rng.below(known.len())].clone() })
+                .collect();
+            let is_json = rng.below(3) == 0;
+            let target = list(&symbols) + if is_json { "&format=json" } else { "" };
+            let wanted = if is_json { Wanted::Json(symbols) } else { Wanted::Script(symbols) };
+            for coding in ["gzip", "deflate", "identity", "gzip"] {
+                conn.send(get_with(&target, &[&format!("Accept-Encoding: {coding}")]));
+                let answer = conn.recv();
+                let fault = fault(&answer, &wanted, 1, &payloads);
+                assert_eq!(fault, None, "CLOUDIA_TEST_SEED={seed} {target} in {coding}: {answer}");
+                if answer.get("content-encoding").is_some() {
+                    let plain = answer.decoded();
+                    compressed.push((coding, answer.body, plain));
+                }
+            }
+        }
+        let bodies: Vec<(&str, &[u8])> =
+            compressed.iter().map(|(coding, body, _)| (*coding, body.as_slice())).collect();
+        assert!(python(&bodies).iter().eq(compressed.iter().map(|(.., plain)| plain)), "CLOUDIA_TEST_SEED={seed}");
     }
 }
 
