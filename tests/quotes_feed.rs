@@ -397,6 +397,27 @@ fn tables_of_a_data_directory_that_goes_are_kept() {
     wait_for_quotes(&server, "a", &[("a", "2")]);
 }
 
+/// What is too large is refused with a line that says so; its last version stays.
+#[test]
+fn tables_that_are_too_large_keep_their_last_version() {
+    let site = site();
+    site.file("q.quotes", "a=1\n").file("r.quotes", "b=1\n").file("z.quotes", "z=1\n");
+    let server = Server::builder(&site).flag("--memory-limit", "4M").start();
+    let market = table((0..10_000).map(|n| (format!("s{n}"), full_quote(n)))) + "a=2\n";
+    site.replace("q.quotes", market, at(now()));
+    wait_until("the first refusal to be told", || server.stderr().contains("q.quotes"));
+    // Beyond what any file may have.
+    let aside = site.outside().join("r.quotes");
+    fs::write(&aside, "b=2\n").unwrap();
+    fs::OpenOptions::new().write(true).open(&aside).unwrap().set_len(65 << 20).unwrap();
+    fs::rename(&aside, site.data().join("r.quotes")).unwrap();
+    wait_until("the second refusal to be told", || server.stderr().contains("r.quotes"));
+    site.replace("z.quotes", "z=2\n", at(now()));
+    wait_for_quotes(&server, "z,a,b,s1", &[("z", "2"), ("a", "1"), ("b", "1"), ("s1", "")]);
+    site.replace("q.quotes", "a=3\n", at(now())).replace("r.quotes", "b=3\n", at(now()));
+    wait_for_quotes(&server, "a,b", &[("a", "3"), ("b", "3")]);
+}
+
 /// A version is counted when something in it has changed.
 #[test]
 fn versions_are_counted() {

@@ -268,11 +268,16 @@ fn the_servers_own_user_may_feed() {
     let socket = place.path().join("feed");
     let site = Site::new();
     let mut server = with_settings(&site, &settings).flag("--user", "nobody").start();
+    assert_eq!(feed_as("nobody", &socket, "first=1\n\n"), "", "its socket is its own");
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
     assert_eq!(feed_as("nobody", &socket, "own=1\n\n"), "");
     assert_eq!(feed_as("root", &socket, "root=1\n\n"), "");
     feed_as("daemon", &socket, "stranger=1\n\n");
-    wait_for_quotes(&server, "own,root,stranger", &[("own", "1"), ("root", "1"), ("stranger", "")]);
+    wait_for_quotes(
+        &server,
+        "first,own,root,stranger",
+        &[("first", "1"), ("own", "1"), ("root", "1"), ("stranger", "")],
+    );
     assert_eq!(server.stop().code(), Some(0));
     assert!(!fs::exists(&socket).unwrap(), "removed at the end");
 }

@@ -186,6 +186,35 @@ fn damaged_lines_are_skipped() {
     }
 }
 
+/// Neither the end nor the timer takes a batch that has not ended.
+#[test]
+fn an_unfinished_batch_is_no_part_of_it() {
+    let place = Place::new();
+    let mut server = place.start();
+    let mut feeder = Feeder::to(&place.socket);
+    feeder.send("a=1\n\na=2\nlost=1\n");
+    wait_for_quotes(&server, "a", &[("a", "1")]);
+    place.wait_for("a=1");
+    feeder.send("lost=2\n");
+    assert_eq!(server.stop().code(), Some(0));
+    assert_eq!(ask(&place.start(), "a,lost"), script(&[("a", "1"), ("lost", "")]));
+}
+
+/// The user that the server becomes must be able to write it: that is found out at the start.
+#[test]
+fn a_snapshot_that_the_servers_user_cannot_write_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    let place = Place::new();
+    let barred = place.site.outside().join("barred");
+    fs::create_dir(&barred).unwrap();
+    let snapshot = barred.join("kept");
+    let ended = with_settings(&place.site, &place.settings(&snapshot)).flag("--user", "nobody").end();
+    assert_refused(&ended, "not nobody's to write", 2, &[snapshot.to_str().unwrap(), "snapshot"]);
+}
+
 /// It holds what feeders brought, and nothing that tables did.
 #[test]
 fn tables_are_no_part_of_it() {
