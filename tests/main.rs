@@ -9,6 +9,7 @@
 //!
 //! - [`start`], [`stop`]: what is refused and how, what is said, signals, restarts.
 //! - [`deadlines`], [`exchange`]: the connection without a network, every deadline and every cut.
+//! - [`wire9_targets`] to [`wire9_stamps`], `quotes…`: quotes; [`quotes`] is what their tests share.
 //! - `feed…`: what publishers do to files and what goes wrong with them. [`witness`] watches one path meanwhile, [`faulty`]
 //!   makes the faults.
 //! - [`browser`], [`browser_market`], [`clients`], [`metrics`], [`strace`]: foreign eyes. `tools/test` installs what they need.
@@ -46,6 +47,13 @@ mod model;
 mod myzip;
 mod myzip_faults;
 mod mz;
+mod quotes;
+mod quotes_feed;
+mod quotes_feeders;
+mod quotes_fuzz;
+mod quotes_lines;
+mod quotes_snapshot;
+mod quotes_socket;
 mod start;
 mod stop;
 mod strace;
@@ -66,3 +74,8 @@ mod wire7_cuts;
 mod wire7_rejects;
 mod wire7_timeouts;
 mod wire8_answers;
+mod wire9_answers;
+mod wire9_charset;
+mod wire9_codings;
+mod wire9_stamps;
+mod wire9_targets;
