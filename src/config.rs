@@ -383,7 +383,11 @@ fn parse_file(text: &str) -> Result<ServeArgs, String> {
     let in_words = |error: &toml::de::Error| format!("{}: {}", at(error.span()), error.message().replace('\n', " "));
     let table: toml::Table = text.parse().map_err(|error| in_words(&error))?;
     check_keys(text, 0, &table, &KEYS)?;
-    if let Some(quotes) = table.get("quotes").and_then(toml::Value::as_table) {
+    if let Some(quotes) = table.get("quotes") {
+        let line = text.lines().position(|line| line.trim_start().trim_start_matches('[').starts_with("quotes"));
+        let line = line.map_or(1, |line| line + 1);
+        let wrong = || format!("line {line}: quotes is of type {}, it must be a table: [quotes]", quotes.type_str());
+        let quotes = quotes.as_table().ok_or_else(wrong)?;
         let heading = text.lines().position(|line| line.trim_start().starts_with("[quotes]"));
         check_keys(text, heading.unwrap_or(0), quotes, &quotes::KEYS)?;
     }

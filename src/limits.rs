@@ -66,6 +66,12 @@ pub const LIST_AGE_CAP: u32 = 60;
 /// Bytes of answers to lists that a worker keeps: some 2,000 lists of fifty full quotes.
 pub const LIST_BYTES: usize = 32 * 1024 * 1024;
 
+/// A longer payload is not coded, since a worker does that while others wait.
+pub const MAX_CODED: usize = 4096;
+
+/// Bytes of lists that are joined for one connection before the others have their turn: some tenths of a millisecond.
+pub const LIST_TURN: usize = 256 * 1024;
+
 /// Lists that a worker remembers after it has forgotten their answers.
 pub const LISTS_REMEMBERED: usize = 8192;
 
@@ -166,4 +172,7 @@ const _: () = {
     assert!(INLINE_BODY < SEND_BATCH);
     assert!(MAX_DISCARDED_BODY > MAX_CHUNK_EXTRAS as u64);
     assert!(STORE_SHARDS.is_power_of_two());
+    assert!(MAX_SYMBOL < 256, "the length of a symbol is held in a byte");
+    assert!(MAX_TABLE_LINE as u64 <= MAX_FED && MAX_BATCH as u64 <= MAX_FED);
+    assert!(MAX_LIST_ANSWER <= LIST_BYTES / 2, "an answer must not need the whole memory of answers");
 };

@@ -5,10 +5,7 @@ use std::{
     net::SocketAddr,
     os::{
         fd::{AsRawFd, BorrowedFd, OwnedFd},
-        unix::{
-            fs::{FileTypeExt, PermissionsExt},
-            net::UnixStream,
-        },
+        unix::{fs::FileTypeExt, net::UnixStream},
     },
     path::{Path, PathBuf},
     str::FromStr,
@@ -109,7 +106,8 @@ impl Bound {
         let listener = patiently(|| {
             let listener = unix(path, 0o660, 16)?;
             if let Some((user, group)) = owner {
-                std::os::unix::fs::chown(path, Some(user), Some(group))?;
+                // Not through a link: the directory may be another user's.
+                std::os::unix::fs::lchown(path, Some(user), Some(group))?;
             }
             Ok(listener)
         })?;
@@ -183,15 +181,17 @@ fn unix(path: &Path, mode: u32, backlog: i32) -> io::Result<OwnedFd> {
     let address = SocketAddrUnix::new(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    if let Err(error) = rustix::net::bind(&socket, &address) {
+    // The name has its rights from the beginning; to change them afterwards could be through a link.
+    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(!mode & 0o777));
+    let bound = rustix::net::bind(&socket, &address).or_else(|error| {
         if error != rustix::io::Errno::ADDRINUSE || !is_abandoned(path) {
             return Err(error.into());
         }
         std::fs::remove_file(path)?;
-        rustix::net::bind(&socket, &address)?;
-    }
-    // Nobody can connect before it listens.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        rustix::net::bind(&socket, &address).map_err(io::Error::from)
+    });
+    rustix::process::umask(mask);
+    bound?;
     rustix::net::listen(&socket, backlog)?;
     Ok(socket)
 }

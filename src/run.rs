@@ -145,9 +145,10 @@ pub fn run(config: Config) -> Result<(), Error> {
     bound.extend(feeders);
     wait_for_signal(&event)?;
     stage.set(Stage::Draining);
+    quotes::end(&board, snapshot.as_ref());
     // The next server may take the names as soon as nobody listens behind them.
     bound.iter_mut().for_each(Bound::remove_name);
-    drain(&event, &controls, &snapshot, Duration::from_secs(config.grace.into()));
+    drain(&event, &controls, Duration::from_secs(config.grace.into()));
     Ok(())
 }
 
@@ -180,19 +181,12 @@ fn wait_for_signal(event: &mpsc::Receiver<Event>) -> Result<(), Error> {
 }
 
 /// Lets the workers finish.
-fn drain(
-    event: &mpsc::Receiver<Event>,
-    controls: &[Arc<Control>],
-    snapshot: &Option<quotes::SharedSnapshot>,
-    grace: Duration,
-) {
+fn drain(event: &mpsc::Receiver<Event>, controls: &[Arc<Control>], grace: Duration) {
     tracing::info!(
         "stopping: what is being answered has {} s to finish; another signal ends it at once",
         grace.as_secs()
     );
     controls.iter().for_each(|control| control.send(Order::Drain));
-    // Now, since another signal ends it at once; and at the end, for what comes until then.
-    quotes::save(snapshot.as_ref());
     let end = Instant::now() + grace;
     let mut running = controls.len();
     while running > 0 {
@@ -205,7 +199,6 @@ fn drain(
         }
     }
     controls.iter().for_each(|control| control.send(Order::Stop));
-    quotes::save(snapshot.as_ref());
 }
 
 /// Starts a worker for each of `stats`. How they are told to stop.

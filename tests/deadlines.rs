@@ -154,7 +154,7 @@ impl Scene {
             let ready = match self.wait {
                 Wait::Readable => !self.client.is_quiet() || self.client.shut.get(),
                 Wait::Writable => self.client.room.get() > 0 || self.client.shut.get(),
-                Wait::Inflated => unreachable!("nothing here is inflated elsewhere"),
+                Wait::Inflated | Wait::Others => unreachable!("nothing here is inflated elsewhere or takes long"),
                 Wait::Closed => false,
             };
             if !ready {

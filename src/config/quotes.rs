@@ -15,6 +15,7 @@ use crate::{
 #[serde(default)]
 pub(super) struct QuotesArgs {
     prefix: Option<String>,
+    #[serde(deserialize_with = "super::from_text")]
     charset: Option<Charset>,
     maxage: Option<u32>,
     maxage_cap: Option<u32>,
@@ -68,6 +69,11 @@ impl QuotesArgs {
         let max_age = self.maxage.unwrap_or(LIST_AGE_DEFAULT.min(max_age_cap));
         if max_age > max_age_cap {
             return Err(format!("quotes.maxage is {max_age}, it must be at most quotes.maxage_cap, {max_age_cap}"));
+        }
+        for (key, path) in [("socket", &self.socket), ("snapshot", &self.snapshot)] {
+            if path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+                return Err(format!("quotes.{key} is empty: name a file, or leave it out"));
+            }
         }
         if self.socket.is_none() {
             let needless = [("snapshot", self.snapshot.is_some()), ("feeders", !self.feeders.is_empty())];

@@ -3,7 +3,7 @@
 use std::{
     os::unix::net::UnixListener,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use nix::unistd::{User, geteuid};
@@ -22,6 +22,8 @@ pub(super) type SharedSnapshot = Arc<Mutex<Snapshot>>;
 /// Listens for feeders, as whoever the server is about to become.
 pub(super) fn listen(config: &Config) -> Result<Option<Bound>, Error> {
     let Some(path) = &config.quotes.socket else { return Ok(None) };
+    // Before anything that takes time.
+    allowed(config)?;
     let owner = match &config.user {
         Some(name) => user(name)?.map(|user| (user.uid.as_raw(), user.gid.as_raw())),
         None => None,
@@ -76,7 +78,7 @@ pub(super) fn start(
         let keep = move || {
             loop {
                 std::thread::sleep(Snapshot::period());
-                save(Some(&snapshot));
+                lock(&snapshot).save();
             }
         };
         let thread = std::thread::Builder::new().name("snapshot".to_owned());
@@ -91,12 +93,18 @@ pub(super) fn start(
     Ok(())
 }
 
-/// Writes the snapshot, if there is anything new.
-pub(super) fn save(snapshot: Option<&SharedSnapshot>) {
+/// Takes nothing more from feeders, and keeps what they have sent: the next server may start as soon as this one has given
+/// the socket's name back.
+pub(super) fn end(board: &SharedBoard, snapshot: Option<&SharedSnapshot>) {
+    board.lock().close();
     if let Some(snapshot) = snapshot {
-        // The file is replaced whole or not at all.
-        snapshot.lock().unwrap_or_else(PoisonError::into_inner).save();
+        lock(snapshot).save_at_the_end();
     }
+}
+
+fn lock(snapshot: &SharedSnapshot) -> MutexGuard<'_, Snapshot> {
+    // The file is replaced whole or not at all.
+    snapshot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Root, this user, and those that are named.

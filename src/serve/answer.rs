@@ -74,6 +74,18 @@ pub struct Scratch {
     lists: Lists,
 }
 
+impl Scratch {
+    /// Another connection has its turn.
+    pub fn begin_turn(&mut self) {
+        self.lists.begin_turn();
+    }
+
+    /// So much was joined for one connection that others have waited for long enough.
+    pub fn is_turn_over(&self) -> bool {
+        self.lists.is_turn_over()
+    }
+}
+
 /// Answers `request` from `store` at the time `now`, in seconds since 1970. The order is that of RFC 9110: syntax,
 /// method, resource, preconditions, range.
 pub fn answer(

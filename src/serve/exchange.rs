@@ -50,6 +50,8 @@ pub enum Next {
     Read,
     /// The output is full: send it and go on with what was kept.
     Continue,
+    /// Much was done for this client: let others have their turn before the rest of it.
+    Yield,
     /// The answer to what was kept needs a content that is being inflated: go on when that is done.
     Inflate,
     /// Close. The client is not expected to have anything left to say.
@@ -77,6 +79,9 @@ pub fn converse(
         }
         if out.is_full() {
             return Step { consumed, kept: rest.len(), next: Next::Continue };
+        }
+        if consumed > 0 && scratch.is_turn_over() {
+            return Step { consumed, kept: rest.len(), next: Next::Yield };
         }
         let mut parsed = request::parse(rest, &mut usual);
         if let Parsed::Reject(Reject { fault: Fault::HeadTooLarge, .. }) = parsed {

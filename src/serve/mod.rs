@@ -71,6 +71,8 @@ pub enum Wait {
     Writable,
     /// A content that is being inflated.
     Inflated,
+    /// The others: then it is this one's turn again.
+    Others,
     /// Nothing any more; the socket is to be closed.
     Closed,
 }
@@ -164,8 +166,8 @@ enum Phase {
     Body,
     /// The socket is full.
     Writing,
-    /// A content is being inflated.
-    Inflating,
+    /// A content is being inflated, or others have their turn.
+    Paused,
     /// Answered for the last time; what comes is thrown away.
     Lingering,
     /// The deadline has passed.
@@ -199,11 +201,12 @@ impl Connection {
 
     /// The socket is ready for what was waited for.
     pub fn on_ready(&mut self, socket: &impl Socket, desk: &mut Desk) -> Wait {
+        desk.scratch.begin_turn();
         match self.phase {
             Phase::Evicted => Wait::Closed,
             Phase::Lingering => self.drain(socket, desk),
             Phase::Writing => self.resume(socket, desk),
-            Phase::Inflating => {
+            Phase::Paused => {
                 let kept = self.unpack(desk);
                 self.answer(kept, socket, desk)
             }
@@ -233,7 +236,7 @@ impl Connection {
                 desk.out.clear();
                 self.linger(socket, desk);
             }
-            Phase::Fresh | Phase::Idle | Phase::Writing | Phase::Inflating | Phase::Lingering | Phase::Evicted => {
+            Phase::Fresh | Phase::Idle | Phase::Writing | Phase::Paused | Phase::Lingering | Phase::Evicted => {
                 if self.phase != Phase::Lingering {
                     desk.stats.timed_out.add(1);
                 }
@@ -323,11 +326,11 @@ impl Connection {
                     return Wait::Readable;
                 }
                 Next::Continue => {}
-                Next::Inflate => {
+                Next::Inflate | Next::Yield => {
                     self.rest.get_or_insert_default().input = desk.inbox[at..at + step.kept].to_vec();
-                    self.phase = Phase::Inflating;
+                    self.phase = Phase::Paused;
                     self.deadline = desk.after(desk.patience.send);
-                    return Wait::Inflated;
+                    return if step.next == Next::Yield { Wait::Others } else { Wait::Inflated };
                 }
                 Next::Close => return Wait::Closed,
                 Next::Linger => {

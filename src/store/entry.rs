@@ -190,6 +190,11 @@ impl Entry {
         self
     }
 
+    /// The same version, told to have more codings than it has now: it may be compressed later.
+    pub fn varying(self) -> Self {
+        Self { varies: true, ..self }
+    }
+
     /// The same version under another stamp.
     pub fn stamped(self, stamp: u64) -> Self {
         Self { stamp, last_modified: http_date(stamp), ..self }

@@ -144,7 +144,7 @@ struct Worker {
     stats: Arc<WorkerStats>,
     budget: Arc<Budget>,
     listeners: Vec<RawFd>,
-    /// See [`Worker::give_way`].
+    /// See [`Worker::turn`].
     yields: bool,
     giving_way: RefCell<Vec<Waker>>,
     relay: Cell<Option<Waker>>,
@@ -197,9 +197,7 @@ async fn serve(setup: Setup) -> io::Result<()> {
     for listener in listeners {
         monoio::spawn(accept(worker.clone(), Ready::new(listener)?));
     }
-    if worker.yields {
-        monoio::spawn(relay(worker.clone()));
-    }
+    monoio::spawn(relay(worker.clone()));
     monoio::spawn(tick(worker.clone(), Ready::new(timer)?));
     monoio::spawn(obey(worker.clone(), control.clone(), Ready::new(control.event().try_clone()?)?));
     poll_fn(|context| {
@@ -218,7 +216,7 @@ async fn accept(worker: Rc<Worker>, listener: Ready) {
         if worker.accept_some(listener.raw(), ACCEPTS_PER_TURN).is_break() {
             worker.next_tick().await;
         }
-        worker.give_way().await;
+        worker.turn(worker.yields).await;
     }
 }
 
@@ -271,12 +269,13 @@ fn converse(worker: Rc<Worker>, socket: Ready, id: u32) -> impl Future<Output = 
                 Wait::Readable => socket.readable().await.is_ok(),
                 Wait::Writable => socket.writable().await.is_ok(),
                 Wait::Inflated => worker.nudged(id).await,
+                Wait::Others => true,
                 Wait::Closed => break,
             };
             if !ready {
                 break;
             }
-            worker.give_way().await;
+            worker.turn(worker.yields || wait == Wait::Others).await;
             wait = worker.on_ready(id);
         }
         worker.release(id);
@@ -384,12 +383,12 @@ impl Worker {
         self.on_tick.borrow_mut().drain(..).for_each(Waker::wake);
     }
 
-    /// Lets the other futures have their turn. On epoll a wait for what is ready already ends at once, so that a client
+    /// Lets the other futures have their turn, if `gives_way`. On epoll a wait for what is ready already ends at once, so that a client
     /// which sends without a pause would keep the worker to itself; on io_uring every wait goes through the ring.
     ///
     /// monoio puts a future that wakes itself in front of all others, so another one has to wake it: see [`relay`].
-    fn give_way(self: &Rc<Self>) -> impl Future<Output = ()> + use<'_> {
-        let mut given = !self.yields;
+    fn turn(self: &Rc<Self>, gives_way: bool) -> impl Future<Output = ()> + use<'_> {
+        let mut given = !gives_way;
         poll_fn(move |context| {
             if std::mem::replace(&mut given, true) {
                 return Poll::Ready(());

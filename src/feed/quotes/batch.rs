@@ -75,6 +75,8 @@ impl Batcher {
     fn end_line(&mut self, line: &[u8], is_too_long: bool, news: &mut impl FnMut(News)) {
         let mut skip = |fault| news(News::Skipped(self.lines, fault));
         match TableLine::parse(line) {
+            TableLine::Comment => {}
+            _ if is_too_long => skip(BadLine::TooLong.into()),
             TableLine::Blank => {
                 self.bytes = 0;
                 let batch = std::mem::take(&mut self.batch);
@@ -82,8 +84,6 @@ impl Batcher {
                     news(News::Batch(batch));
                 }
             }
-            TableLine::Comment => {}
-            _ if is_too_long => skip(BadLine::TooLong.into()),
             TableLine::Bad(_, bad) => skip(bad.into()),
             TableLine::Quote(..) if self.is_too_large => {}
             TableLine::Quote(symbol, payload) => {
@@ -143,6 +143,11 @@ mod tests {
         assert!(batcher.line.len() <= MAX_TABLE_LINE + 2);
         let all = take(&mut batcher, b"\nb=1\n\n");
         assert_eq!(all, [format!("line 3: is longer than {MAX_TABLE_LINE} bytes"), "b=1".to_owned()]);
+
+        assert_eq!(take(&mut batcher, b"half=1\n"), [""; 0]);
+        let blank = [&b" ".repeat(MAX_TABLE_LINE + 2)[..], b"x=1\n"].concat();
+        assert_eq!(take(&mut batcher, &blank).len(), 1, "no blank line");
+        assert_eq!(take(&mut batcher, b"\n"), ["half=1"]);
 
         let line = [&longest[..], b"\n"].concat();
         let all = take(&mut batcher, &line.repeat(MAX_BATCH / line.len() + 3));

@@ -24,7 +24,8 @@ use crate::{
     store::{
         Store,
         quotes::{
-            Market, Symbol,
+            Market, Publication, Symbol,
+            join::Shape,
             line::{Line, Matcher},
             market::{self, Cost},
         },
@@ -40,6 +41,7 @@ pub struct Board {
     stats: Arc<FeedStats>,
     charset: Charset,
     memory_limit: u64,
+    is_closed: bool,
     /// The market that is published next; between changes it is the one that is.
     next: Market,
     /// The market before: a worker that still reads it must not be the one who gives its memory back.
@@ -89,17 +91,28 @@ const TRAIN: Duration = Duration::from_secs(60);
 /// What was said, so that it is said once.
 #[derive(Default)]
 struct Told {
-    /// Pairs of tables that have symbols in common.
-    shared: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// Tables that have symbols which others have as well.
+    shared: BTreeSet<Arc<str>>,
     /// Of each table, the first line that was skipped.
     skipped: HashMap<Arc<str>, u64>,
     is_full: bool,
 }
 
-/// There is no room for a batch of payloads.
+/// Why a batch is not published, nor any of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no room for this batch: all payloads take at most {MAX_FED} bytes, and what --memory-limit leaves")]
-pub struct NoRoom;
+pub enum Refused {
+    /// There is no memory for it.
+    #[error(
+        "there is no room for this batch: all payloads take at most {MAX_FED} bytes, and what --memory-limit leaves"
+    )]
+    NoRoom,
+    /// There are too many symbols.
+    #[error("there have been {MAX_SYMBOLS} symbols since the start: there is no room for others")]
+    NoPlace,
+    /// The server is about to stop, and what it knows is being kept.
+    #[error("the server is about to stop: send this batch to the next one")]
+    Closed,
+}
 
 /// Bytes that a payload takes which came through the socket: as it came, as a line, coded, and in tables.
 fn fed_bytes(payload: &str) -> u64 {
@@ -115,7 +128,7 @@ pub enum TableChange {
 }
 
 /// When a change is to have happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum When {
     /// When it becomes visible.
     Now,
@@ -133,6 +146,7 @@ impl Board {
             stats,
             charset,
             memory_limit: memory_limit.unwrap_or(u64::MAX),
+            is_closed: false,
             next,
             retired: None,
             tables: BTreeMap::new(),
@@ -164,13 +178,20 @@ impl Board {
     /// Publishes payloads that came through the socket, all at once.
     ///
     /// # Errors
-    /// [`NoRoom`]; then none of them is published.
-    pub fn update(&mut self, batch: Vec<(Symbol, Box<str>)>, when: When) -> Result<(), NoRoom> {
+    /// [`Refused`]; then none of them is published.
+    pub fn update(&mut self, batch: Vec<(Symbol, Box<str>)>, when: When) -> Result<(), Refused> {
+        if self.is_closed {
+            return Err(Refused::Closed);
+        }
+        let strangers = batch.iter().filter(|(symbol, _)| self.next.number(symbol.as_bytes()).is_none()).count();
+        if self.symbols.len() + strangers > MAX_SYMBOLS {
+            return Err(Refused::NoPlace);
+        }
         let new = batch.iter().map(|(_, payload)| fed_bytes(payload));
         let old = batch.iter().filter_map(|(symbol, _)| self.live.get(symbol)).map(|payload| fed_bytes(payload));
         let bytes = (self.stats.quotes.fed_bytes.get() + new.sum::<u64>()).saturating_sub(old.sum());
         if bytes > MAX_FED || self.stats.held_bytes.get() + bytes > self.memory_limit {
-            return Err(NoRoom);
+            return Err(Refused::NoRoom);
         }
         self.next.step();
         self.stats.quotes.updates.add(batch.len() as u64);
@@ -188,6 +209,11 @@ impl Board {
         }
         self.publish(touched);
         Ok(())
+    }
+
+    /// Publishes nothing more that comes through the socket.
+    pub fn close(&mut self) {
+        self.is_closed = true;
     }
 
     /// Counts lines of the socket that were skipped.
@@ -213,20 +239,17 @@ impl Board {
     fn put(&mut self, path: Arc<str>, table: Arc<Table>, when: When, touched: &mut Vec<(u32, When)>) {
         self.tell_of_skipped(&path, &table);
         let old = self.tables.insert(path.clone(), table.clone());
-        let mut shared = BTreeMap::<Arc<str>, (usize, Symbol)>::new();
+        let mut shared = Shared::default();
         for symbol in table.symbols() {
-            let Some(number) = self.number(*symbol) else { continue };
+            let Some(number) = self.number(*symbol) else {
+                self.stats.quotes.skipped_lines.add(1);
+                continue;
+            };
             let holder = Holder::Table(path.clone());
             if old.as_ref().is_none_or(|old| !old.contains(symbol)) {
                 self.hold(number, holder);
             }
-            for other in &self.symbols[number as usize].holders {
-                if let Holder::Table(other) = other
-                    && *other != path
-                {
-                    shared.entry(other.clone()).or_insert((0, *symbol)).0 += 1;
-                }
-            }
+            shared.note(symbol, &self.symbols[number as usize].holders, &path);
             touched.push((number, when));
         }
         for symbol in old.iter().flat_map(|old| old.symbols()) {
@@ -234,7 +257,7 @@ impl Board {
                 self.let_go(symbol, &path, touched);
             }
         }
-        self.tell_of_shared(&path, shared);
+        self.tell_of_shared(path, shared);
     }
 
     fn remove(&mut self, path: &Arc<str>, touched: &mut Vec<(u32, When)>) {
@@ -243,7 +266,7 @@ impl Board {
             self.let_go(symbol, path, touched);
         }
         self.told.skipped.remove(path);
-        self.told.shared.retain(|(a, b)| a != path && b != path);
+        self.told.shared.remove(path);
     }
 
     /// The number of a symbol; None: there are too many of them.
@@ -277,7 +300,7 @@ impl Board {
 
     /// Makes what has changed of the symbols that were touched visible.
     fn publish(&mut self, touched: Vec<(u32, When)>) {
-        let is_loading = touched.iter().any(|(_, when)| *when != When::Now);
+        let mut publications: HashMap<When, Arc<Publication>> = HashMap::new();
         let mut changed = Vec::with_capacity(touched.len());
         for (number, when) in touched {
             let payload = self.payload(number);
@@ -287,17 +310,13 @@ impl Board {
                 continue;
             }
             let line = payload.map(|payload| Arc::new(self.line(&self.symbols[number as usize].symbol, payload)));
-            let stamp = match when {
-                When::Now => 0,
-                When::Modified(modified) => modified,
-            };
             self.known = self.known + u64::from(line.is_some()) - u64::from(old.is_some());
-            self.next.set(number, line, stamp);
+            self.next.set(number, line, publications.entry(when).or_insert_with(Publication::pending).clone());
             changed.push(number);
         }
         if !changed.is_empty() {
             self.fit_code(&changed);
-            self.swap(&changed, is_loading);
+            self.swap(&publications);
         }
     }
 
@@ -318,29 +337,21 @@ impl Board {
         }
     }
 
-    /// Stamps what has changed and swaps the market in. Where the second ends meanwhile it is stamped again: an answer could
-    /// have been sent under the stamp of a second that is over.
-    fn swap(&mut self, changed: &[u32], is_loading: bool) {
-        let mut now = unix_now();
-        loop {
-            if is_loading {
-                for number in changed {
-                    let stamp = self.next.quote(*number).stamp;
-                    self.next.restamp(&[*number], if stamp == 0 { now } else { stamp.min(now) });
-                }
-            } else {
-                self.next.restamp(changed, self.stamp(now));
-            }
-            let again = unix_now();
-            if again == now {
-                break;
-            }
-            now = again;
-        }
-        let stamps = changed.iter().map(|number| self.next.quote(*number).stamp);
-        self.last_stamp = stamps.max().unwrap_or(0).max(self.last_stamp);
-        self.is_ahead = now < self.last_stamp;
+    /// Swaps the market in, then says when that was: had the clock been read before, the second could have ended in between,
+    /// and what was there until then could have been sent under its stamp.
+    fn swap(&mut self, publications: &HashMap<When, Arc<Publication>>) {
         self.retired = Some(self.store.quotes().store(Arc::new(self.next.clone())));
+        let now = unix_now();
+        let published = self.stamp(now);
+        for (when, publication) in publications {
+            let stamp = match when {
+                When::Now => published,
+                When::Modified(modified) => (*modified).min(now),
+            };
+            publication.settle(stamp);
+            self.last_stamp = self.last_stamp.max(stamp);
+        }
+        self.is_ahead = now < self.last_stamp;
         self.stats.quotes.versions.add(1);
         self.stats.quotes.symbols.set(self.known);
     }
@@ -367,7 +378,7 @@ impl Board {
     fn line(&self, symbol: &Symbol, payload: &str) -> Line {
         let escaped = escape(payload);
         let script = self.charset.encode(&escaped);
-        let (open, middle, close) = (&*self.next.terms().open, b"=\"", b"\";\n");
+        let Shape { open, middle, close, .. } = Shape::script(&self.next.terms().open);
         let start = open.len() + symbol.as_bytes().len() + middle.len();
         let text = [open, symbol.as_bytes(), middle, &script, close].concat();
         let json = (self.charset.is_legacy() && *script != *escaped.as_bytes()).then(|| escaped.as_bytes().into());
@@ -386,15 +397,43 @@ impl Board {
         }
     }
 
-    fn tell_of_shared(&mut self, path: &Arc<str>, shared: BTreeMap<Arc<str>, (usize, Symbol)>) {
-        for (other, (count, symbol)) in shared {
-            let (first, second) = if *path < other { (path.clone(), other) } else { (other, path.clone()) };
-            let symbol = String::from_utf8_lossy(symbol.as_bytes()).into_owned();
-            if self.told.shared.insert((first.clone(), second.clone())) {
+    fn tell_of_shared(&mut self, path: Arc<str>, shared: Shared) {
+        let Some((holder, symbol)) = shared.first else {
+            return;
+        };
+        let (count, symbol) = (shared.count, String::from_utf8_lossy(symbol.as_bytes()).into_owned());
+        if !self.told.shared.insert(path.clone()) {
+            return;
+        }
+        match holder {
+            Holder::Live => tracing::warn!(
+                "{path:?} has symbols that feeders have sent, {count} in all, such as {symbol}: what feeders send counts"
+            ),
+            Holder::Table(other) => {
+                let first = if path < other { &path } else { &other };
                 tracing::warn!(
-                    "{second:?} has symbols that {first:?} has as well, {count} of them, such as {symbol}: those of {first:?} count"
+                    "{path:?} has symbols that other tables have, {count} in all, such as {symbol} of {other:?}: that of \
+                     {first:?} counts, whose path sorts first"
                 );
             }
+        }
+    }
+}
+
+/// Symbols of a table that others have as well.
+#[derive(Default)]
+struct Shared {
+    count: usize,
+    /// The first of them, and who has it.
+    first: Option<(Holder, Symbol)>,
+}
+
+impl Shared {
+    fn note(&mut self, symbol: &Symbol, holders: &[Holder], path: &str) {
+        let is_other = |holder: &&Holder| !matches!(holder, Holder::Table(other) if **other == *path);
+        if let Some(other) = holders.iter().find(is_other) {
+            self.count += 1;
+            self.first.get_or_insert_with(|| (other.clone(), *symbol));
         }
     }
 }
@@ -433,7 +472,7 @@ mod tests {
         let mut board = board(Some(2000));
         let payload = "x".repeat(300);
         assert_eq!(board.update(batch(&[("a", &payload)]), When::Now), Ok(()));
-        assert_eq!(board.update(batch(&[("b", "1"), ("c", &payload)]), When::Now), Err(NoRoom));
+        assert_eq!(board.update(batch(&[("b", "1"), ("c", &payload)]), When::Now), Err(Refused::NoRoom));
         assert_eq!(
             board.update(batch(&[("a", "1"), ("c", &payload)]), When::Now),
             Ok(()),

@@ -6,7 +6,7 @@ use std::{
     fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
-    time::{Duration, UNIX_EPOCH},
+    time::Duration,
 };
 
 use super::{
@@ -34,13 +34,14 @@ impl Snapshot {
     /// # Errors
     /// When there is one that cannot be read.
     pub fn load(path: PathBuf, board: SharedBoard) -> io::Result<Self> {
-        match read(&path) {
-            Ok((table, modified)) => {
+        match std::fs::read(&path).map(|text| Table::parse(text.into())) {
+            Ok(table) => {
                 if table.skipped() > 0 {
                     tracing::warn!("{}: lines that are no quotes are skipped: {}", path.display(), table.skipped());
                 }
                 let batch = table.quotes().map(|(symbol, payload)| (*symbol, Box::from(payload))).collect();
-                if let Err(error) = board.lock().update(batch, When::Modified(modified)) {
+                // What was sent after it was written is gone, so that whoever has that must be told.
+                if let Err(error) = board.lock().update(batch, When::Now) {
                     tracing::error!("the snapshot {} is not served: {error}", path.display());
                 }
             }
@@ -49,6 +50,12 @@ impl Snapshot {
         }
         let kept = board.lock().updates();
         Ok(Self { path, board, kept, told: false })
+    }
+
+    /// As [`Snapshot::save`], for the last time: a failure is said again, since now something is lost.
+    pub fn save_at_the_end(&mut self) {
+        self.told = false;
+        self.save();
     }
 
     /// Writes the file if there is anything new. A failure is said once; the file stays as it was.
@@ -74,12 +81,6 @@ impl Snapshot {
     }
 }
 
-fn read(path: &Path) -> io::Result<(Table, u64)> {
-    let text = std::fs::read(path)?;
-    let modified = std::fs::metadata(path)?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok((Table::parse(text.into()), modified.as_secs()))
-}
-
 /// Payloads as a table. A payload never holds an LF; a CR at its end is told from the line's by that one.
 fn text<'q>(quotes: impl IntoIterator<Item = (Symbol, &'q str)>) -> Vec<u8> {
     let mut text = Vec::new();
@@ -94,11 +95,16 @@ fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let aside = path.with_file_name(name);
-    let mut file = File::create(&aside)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    drop(file);
-    std::fs::rename(&aside, path)
+    let written = File::create(&aside).and_then(|mut file| {
+        file.write_all(text)?;
+        file.sync_all()
+    });
+    let renamed = written.and_then(|()| std::fs::rename(&aside, path));
+    if renamed.is_err() {
+        // A disk that is full needs the room.
+        let _ = std::fs::remove_file(&aside);
+    }
+    renamed
 }
 
 #[cfg(test)]

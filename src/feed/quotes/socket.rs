@@ -54,13 +54,21 @@ fn admit(stream: UnixStream, allowed: &[u32], board: &SharedBoard, connected: &A
         reply(&stream, "error: there are too many feeders; close some\n");
         return;
     }
-    let (board, count) = (board.clone(), connected.clone());
+    let (board, place) = (board.clone(), Place(connected.clone()));
     let work = move || {
+        let _place = place;
         feed(&stream, &board);
-        count.fetch_sub(1, Ordering::Relaxed);
     };
-    if std::thread::Builder::new().name("feeder".to_owned()).spawn(work).is_err() {
-        connected.fetch_sub(1, Ordering::Relaxed);
+    // Without a thread the place is given back with the closure.
+    let _ = std::thread::Builder::new().name("feeder".to_owned()).spawn(work);
+}
+
+/// One of the places for feeders, given back however its feeder ends.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

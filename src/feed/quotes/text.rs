@@ -1,23 +1,29 @@
 //! Payloads as they stand in answers: escaped, then in the charset of the script. Pure.
 
-use std::{borrow::Cow, fmt::Write, ops::RangeInclusive};
+use std::{borrow::Cow, fmt::Write, ops::RangeInclusive, str::FromStr};
 
 use encoding_rs::{EncoderResult, Encoding, GB18030, GBK};
 
 /// The charset of scripts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Charset {
     /// UTF-8.
     #[default]
-    #[serde(rename = "utf-8", alias = "utf8", alias = "UTF-8")]
     Utf8,
     /// GBK.
-    #[serde(alias = "GBK")]
     Gbk,
     /// GB 18030.
-    #[serde(alias = "GB18030")]
     Gb18030,
+}
+
+impl FromStr for Charset {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let all = [Charset::Utf8, Charset::Gbk, Charset::Gb18030];
+        let known = all.into_iter().find(|charset| charset.name().eq_ignore_ascii_case(name));
+        known.ok_or_else(|| format!("{name:?} is no charset of scripts: those are utf-8, gbk and gb18030"))
+    }
 }
 
 impl Charset {

@@ -1,7 +1,7 @@
 //! Request target to the list of symbols that it asks for. Pure.
 
 use crate::{
-    limits::{MAX_LIST, MAX_SYMBOL},
+    limits::MAX_LIST,
     serve::target::{self, BadTarget},
     store::quotes::is_symbol,
 };
@@ -57,11 +57,10 @@ pub fn symbols(list: &[u8], json: bool) -> Result<Vec<&[u8]>, BadTarget> {
     Ok(symbols)
 }
 
-const _: () = assert!(MAX_SYMBOL < 256);
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::MAX_SYMBOL;
 
     fn parse(target: &str) -> Option<(String, Option<&str>, bool)> {
         let (path, query) = match target.split_once('?') {

@@ -13,10 +13,14 @@ use std::{
 use ahash::RandomState;
 
 use crate::{
-    limits::{LIST_BYTES, LISTS_REMEMBERED},
+    limits::{LIST_BYTES, LIST_TURN, LISTS_REMEMBERED},
     store::{
         Entry,
-        quotes::{Market, Quotes, improve::Joined, line::Matcher},
+        quotes::{
+            Market, Quotes,
+            improve::{Fate, Joined},
+            line::Matcher,
+        },
     },
 };
 
@@ -37,6 +41,10 @@ pub struct Lists {
     /// Hashes of lists that were forgotten without having been asked for again.
     forgotten: HashSet<u64, RandomState>,
     forgotten_order: VecDeque<u64>,
+    /// The media types of answers, in JSON and as a script: a worker's own, whose references no other counts.
+    types: [Option<Arc<str>>; 2],
+    /// Bytes that were joined in this turn.
+    joined: usize,
     /// For payloads that nobody has coded yet.
     pub(super) matcher: Matcher,
 }
@@ -66,12 +74,16 @@ pub struct Answered {
 
 /// A better compression of a record's answer.
 enum Better {
-    /// It has not been asked for again.
-    Unasked,
+    /// The answer has been used so often.
+    Unasked(u8),
     Waiting(Arc<Joined>),
-    /// There is none, or it is the answer.
+    /// There is none, or it is the answer, or too many others wait.
     Done,
 }
+
+/// An answer that was used so often is compressed better at its next use: that takes as long as some ten joins, so it must
+/// not be done for what changes before it is used again.
+const POPULAR: u8 = 2;
 
 /// Uses that are counted.
 const MOST_USES: u8 = 3;
@@ -81,6 +93,28 @@ const RECORD: usize = 500;
 const NEW_SHARE: usize = 10;
 
 impl Lists {
+    /// The media type of answers.
+    pub fn content_type(&mut self, json: bool, market: &Market) -> Arc<str> {
+        let terms = market.terms();
+        let known = if json { &terms.json_type } else { &terms.script_type };
+        self.types[usize::from(json)].get_or_insert_with(|| Arc::from(&**known)).clone()
+    }
+
+    /// Another connection has its turn.
+    pub fn begin_turn(&mut self) {
+        self.joined = 0;
+    }
+
+    /// Enough was joined for one connection.
+    pub fn is_turn_over(&self) -> bool {
+        self.joined >= LIST_TURN
+    }
+
+    /// Notes that an answer of so many bytes was joined.
+    pub fn note_joined(&mut self, bytes: usize) {
+        self.joined += bytes;
+    }
+
     /// The answer to `list` in `market`, if it is here and as it would be made now.
     pub fn get(&mut self, list: &[u8], json: bool, market: &Market, quotes: &Quotes) -> Option<Arc<Entry>> {
         let record = self.record(list, json)?;
@@ -134,7 +168,7 @@ impl Lists {
             uses,
             is_kept,
             bytes,
-            better: Better::Unasked,
+            better: Better::Unasked(0),
         };
         match self.places.get(&hash) {
             Some(place) => self.records[*place as usize] = Some(record),
@@ -229,20 +263,22 @@ impl Record {
 
     /// Asks for a better compression, or takes it.
     fn improve(&mut self, quotes: &Quotes) {
-        match &self.better {
+        match &mut self.better {
             Better::Done => {}
-            Better::Waiting(joined) => {
-                if let Some(better) = joined.better() {
-                    self.answer.entry = better;
+            Better::Unasked(uses) if *uses < POPULAR => *uses += 1,
+            Better::Unasked(_) => {
+                let joined = Joined::new(self.answer.entry.clone());
+                let is_taken = self.answer.entry.varies() && quotes.improve(&joined);
+                self.better = if is_taken { Better::Waiting(joined) } else { Better::Done };
+            }
+            Better::Waiting(joined) => match joined.fate() {
+                Fate::Waiting => {}
+                Fate::Best => self.better = Better::Done,
+                Fate::Better(entry) => {
+                    self.answer.entry = Arc::new(entry);
                     self.better = Better::Done;
                 }
-            }
-            Better::Unasked => {
-                let joined = Joined::new(self.answer.entry.clone());
-                if quotes.improve(&joined) {
-                    self.better = Better::Waiting(joined);
-                }
-            }
+            },
         }
     }
 }

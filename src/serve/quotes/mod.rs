@@ -12,14 +12,13 @@ pub use lists::Lists;
 
 use super::target::{self, BadTarget};
 use crate::{
-    limits::MAX_LIST_ANSWER,
+    limits::{MAX_CODED, MAX_LIST_ANSWER},
     stats::WorkerStats,
     store::{
         Bodies, Entry, Held,
         quotes::{
-            Market, Quotes,
+            Market, Publication, Quotes,
             join::{self, JSON, Record, Shape},
-            line::Matcher,
         },
     },
 };
@@ -53,8 +52,12 @@ pub fn answer(
     let numbers = lists
         .numbers(list, asked.json, &market)
         .unwrap_or_else(|| symbols.iter().map(|symbol| market.number(symbol)).collect());
-    let entry = Arc::new(join(&symbols, &numbers, asked.json, &market, &mut lists.matcher)?);
-    lists.put(list, asked.json, Answered { entry: entry.clone(), numbers }, &market);
+    let entry = Arc::new(join(&symbols, &numbers, asked.json, &market, lists)?);
+    lists.note_joined(entry.identity_len());
+    // Its stamp will be another one in a moment.
+    if entry.stamp() != Publication::PENDING {
+        lists.put(list, asked.json, Answered { entry: entry.clone(), numbers }, &market);
+    }
     stats.lists_joined.add(1);
     Ok(Held::own(entry))
 }
@@ -64,7 +67,7 @@ fn join(
     numbers: &[Option<u32>],
     json: bool,
     market: &Market,
-    matcher: &mut Matcher,
+    lists: &mut Lists,
 ) -> Result<Entry, BadTarget> {
     let terms = market.terms();
     let shape = if json { JSON } else { Shape::script(&terms.open) };
@@ -74,7 +77,7 @@ fn join(
     let mut is_dated = false;
     for (symbol, number) in symbols.iter().zip(numbers) {
         let quote = number.map(|number| market.quote(number));
-        stamp = stamp.max(quote.map_or(0, |quote| quote.stamp));
+        stamp = stamp.max(quote.and_then(|quote| quote.published.as_ref()).map_or(0, |published| published.stamp()));
         let line = quote.and_then(|quote| quote.line.as_deref());
         is_dated |= line.is_some();
         // In JSON a name stands once.
@@ -86,9 +89,12 @@ fn join(
         return Err(BadTarget);
     }
     let bodies = Bodies {
-        deflate: join::deflate(&records, &shape, market.code(), matcher).map(Vec::into_boxed_slice),
+        deflate: join::deflate(&records, &shape, market.code(), &mut lists.matcher).map(Vec::into_boxed_slice),
         ..Bodies::identity(join::identity(&records, &shape).into())
     };
-    let content_type = if json { &terms.json_type } else { &terms.script_type };
-    Ok(Entry::new(content_type.clone(), if is_dated { stamp } else { Entry::UNDATED }, bodies))
+    let content_type = lists.content_type(json, market);
+    let entry = Entry::new(content_type, if is_dated { stamp } else { Entry::UNDATED }, bodies);
+    // Payloads that are too long to be coded are compressed when they are asked for again.
+    let is_uncoded = entry.deflate_body().is_none() && entry.identity_len() > MAX_CODED;
+    Ok(if is_uncoded { entry.varying() } else { entry })
 }

@@ -10,6 +10,7 @@ use std::{
         Arc, Weak,
         mpsc::{self, Receiver, SyncSender},
     },
+    time::Instant,
 };
 
 use arc_swap::ArcSwapOption;
@@ -20,19 +21,35 @@ use crate::{limits::LISTS_TO_IMPROVE, mz, store::Entry};
 pub struct Joined {
     /// As it was joined.
     entry: Arc<Entry>,
-    /// With a better deflate body, when there is one.
-    better: ArcSwapOption<Entry>,
+    /// A deflate body, once it has been tried; None inside: there is no better one.
+    tried: ArcSwapOption<Option<Box<[u8]>>>,
+}
+
+/// What has become of an answer.
+pub enum Fate {
+    /// Nothing yet.
+    Waiting,
+    /// It is as good as it gets.
+    Best,
+    /// This is better.
+    Better(Entry),
 }
 
 impl Joined {
-    /// An answer that is not better yet.
+    /// An answer that has not been tried.
     pub fn new(entry: Arc<Entry>) -> Arc<Self> {
-        Arc::new(Self { entry, better: ArcSwapOption::empty() })
+        Arc::new(Self { entry, tried: ArcSwapOption::empty() })
     }
 
-    /// The better one, if it has been made.
-    pub fn better(&self) -> Option<Arc<Entry>> {
-        self.better.load_full()
+    /// What has become of it.
+    pub fn fate(&self) -> Fate {
+        match &*self.tried.load() {
+            None => Fate::Waiting,
+            Some(tried) => match &**tried {
+                Some(deflate) => Fate::Better(self.entry.recompressed(deflate.clone())),
+                None => Fate::Best,
+            },
+        }
     }
 }
 
@@ -57,10 +74,13 @@ impl Improver {
     }
 }
 
-/// Answers of other workers to the same list are the same: the last of them are remembered.
+/// Answers of other workers to the same list are the same: the last of them are remembered, but for large ones.
 const REMEMBERED: usize = 256;
+const MOST_REMEMBERED: usize = 32 * 1024;
 /// libdeflate's level: 6 % smaller than zlib's sixth on quotes, in twice its time, a quarter of a millisecond for a list of fifty.
 const LEVEL: i32 = 8;
+/// For each second of work this many of rest: popular lists are a quarter of a core's worth at the most.
+const REST: u32 = 3;
 /// The niceness of the thread: the last of all.
 const NICE: i32 = 19;
 
@@ -74,6 +94,7 @@ fn improve(joined: &Receiver<Weak<Joined>>) {
     while let Ok(joined) = joined.recv() {
         // Its list may have been forgotten, or changed.
         let Some(joined) = joined.upgrade() else { continue };
+        let begun = Instant::now();
         let entry = &joined.entry;
         let known = made.iter().find(|(hash, len, _)| (*hash, *len) == (entry.hash(), entry.identity_len()));
         let deflate = match known {
@@ -81,14 +102,16 @@ fn improve(joined: &Receiver<Weak<Joined>>) {
             None => {
                 let deflate = entry.identity().and_then(|content| mz::libdeflate(content, LEVEL));
                 let deflate = deflate.map(Vec::into_boxed_slice);
-                made.truncate(REMEMBERED - 1);
-                made.push_front((entry.hash(), entry.identity_len(), deflate.clone()));
+                if deflate.as_ref().is_none_or(|deflate| deflate.len() <= MOST_REMEMBERED) {
+                    made.truncate(REMEMBERED - 1);
+                    made.push_front((entry.hash(), entry.identity_len(), deflate.clone()));
+                }
                 deflate
             }
         };
-        let is_smaller = |deflate: &[u8]| entry.deflate_body().is_some_and(|body| deflate.len() < body.len());
-        if let Some(deflate) = deflate.filter(|deflate| is_smaller(deflate)) {
-            joined.better.store(Some(Arc::new(entry.recompressed(deflate))));
-        }
+        // The frame around it is at least six bytes.
+        let most = entry.deflate_body().map_or(entry.identity_len().saturating_sub(6), <[u8]>::len);
+        joined.tried.store(Some(Arc::new(deflate.filter(|deflate| deflate.len() < most))));
+        std::thread::sleep(begun.elapsed() * REST);
     }
 }

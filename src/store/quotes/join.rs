@@ -238,7 +238,7 @@ mod tests {
     use flate2::{Decompress, FlushDecompress, Status};
 
     use super::*;
-    use crate::store::quotes::{Market, Symbol, Terms};
+    use crate::store::quotes::{Market, Publication, Symbol, Terms};
 
     fn inflate(stream: &[u8]) -> Option<Vec<u8>> {
         let mut content = Vec::with_capacity(1 << 22);
@@ -253,7 +253,7 @@ mod tests {
             let start = 13 + symbol.len();
             let line = Line::new(0, text.into(), start..start + payload.len(), None);
             let number = market.add(Symbol::new(symbol.as_bytes()).unwrap());
-            market.set(number, Some(Arc::new(line)), 1);
+            market.set(number, Some(Arc::new(line)), Publication::pending());
         }
         market.train(&mut Matcher::default());
         market
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn every_list_inflates_to_its_text() {
-        let long = "0123456789".repeat(4000);
+        let long = "0123456789".repeat(400);
         let shared = format!("x{}", "same ending in all of them, longer than a tail may be".repeat(2));
         let quotes = [
             ("a", "1,2,3,2026-11-20,15:00:00,00"),
@@ -295,6 +295,7 @@ mod tests {
             ("s1", &shared),
             ("s2", &shared[1..]),
             ("$_Z9", "\\u0000\\\""),
+            ("endless", &long.repeat(2)),
         ];
         let market = market(&quotes);
         let symbols = ["a", "ab", "abc", "b", "long", "s1", "s2", "$_Z9", "unknown", "Q"];
@@ -308,5 +309,7 @@ mod tests {
                 }
             }
         }
+        let line = market.quote(market.number(b"endless").unwrap()).line.as_deref();
+        assert_eq!(deflate(&[(b"endless", line)], &JSON, market.code(), &mut Matcher::default()), None, "too long");
     }
 }

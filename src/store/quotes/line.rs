@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use once_cell::race::OnceBox;
 
+use crate::limits::MAX_CODED;
+
 use super::{
     bits::{BitRun, BitWriter},
     code::{Code, Counts, FARTHEST, MATCH},
@@ -70,6 +72,11 @@ impl Line {
         &self.script.text
     }
 
+    /// The payload within a script is short enough to be coded.
+    pub fn is_codable(&self) -> bool {
+        is_codable(self.script().text)
+    }
+
     /// The payload within a script.
     pub fn script(&self) -> Payload<'_> {
         self.script.as_payload()
@@ -114,8 +121,11 @@ impl Payload<'_> {
     }
 }
 
-/// None: there is a byte in it that has no code.
+/// None: it is too long, or there is a byte in it that has no code.
 fn encode(payload: &[u8], code: &Code, matcher: &mut Matcher) -> Option<BitRun> {
+    if !is_codable(payload) {
+        return None;
+    }
     let mut out = BitWriter::with_capacity(payload.len() / 2);
     let mut coded = true;
     matcher.tokens(payload, |token| match token {
@@ -123,6 +133,11 @@ fn encode(payload: &[u8], code: &Code, matcher: &mut Matcher) -> Option<BitRun> 
         Token::Match(len, distance) => code.matched(len, distance, &mut out),
     });
     coded.then(|| out.into_run())
+}
+
+/// It is not too long.
+fn is_codable(payload: &[u8]) -> bool {
+    payload.len() <= MAX_CODED
 }
 
 /// Bits of a payload in `code`.

@@ -4,7 +4,10 @@ use std::{
     borrow::Borrow,
     collections::HashMap,
     hash::{Hash, Hasher},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use ahash::RandomState;
@@ -14,7 +17,10 @@ use super::{
     join::{self, Record, Shape},
     line::{self, Line, Matcher},
 };
-use crate::limits::{LIST_AGE_CAP, LIST_AGE_DEFAULT, MAX_SYMBOL};
+use crate::{
+    limits::{LIST_AGE_CAP, LIST_AGE_DEFAULT, MAX_SYMBOL},
+    store::Entry,
+};
 
 /// Symbols that are copied together when one of them changes.
 const CHUNK: usize = 64;
@@ -62,13 +68,36 @@ pub fn is_symbol(symbol: &[u8], wide: bool) -> bool {
         && symbol.iter().all(|byte| is_narrow(*byte) || (wide && matches!(byte, b'.' | b'-')))
 }
 
+/// The moment in which something became visible. It is known only afterwards, and is the same for all that became so at once.
+pub struct Publication(AtomicU64);
+
+impl Publication {
+    /// The stamp while the moment is not known: it is later than all others, so it is not sent.
+    pub const PENDING: u64 = Entry::UNDATED - 1;
+
+    /// Not known yet.
+    pub fn pending() -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(Self::PENDING)))
+    }
+
+    /// Seconds since 1970, or [`Publication::PENDING`].
+    pub fn stamp(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Says when it was.
+    pub fn settle(&self, stamp: u64) {
+        self.0.store(stamp, Ordering::Release);
+    }
+}
+
 /// A symbol at one moment.
 #[derive(Clone, Default)]
 pub struct Quote {
     /// None: it is unknown, and was not always.
     pub line: Option<Arc<Line>>,
-    /// When it became what it is, in seconds since 1970.
-    pub stamp: u64,
+    /// When it became what it is. None: it never was anything.
+    pub published: Option<Arc<Publication>>,
     /// The market in which it became what it is.
     pub since: u64,
 }
@@ -197,19 +226,14 @@ impl Market {
     }
 
     /// Sets what a symbol is from this market on.
-    pub fn set(&mut self, number: u32, line: Option<Arc<Line>>, stamp: u64) {
+    pub fn set(&mut self, number: u32, line: Option<Arc<Line>>, published: Arc<Publication>) {
         let since = self.generation;
-        *self.quote_mut(number) = Quote { line, stamp, since };
+        *self.quote_mut(number) = Quote { line, published: Some(published), since };
     }
 
     fn quote_mut(&mut self, number: u32) -> &mut Quote {
         let number = number as usize;
         &mut Arc::make_mut(&mut self.quotes[number / CHUNK])[number % CHUNK]
-    }
-
-    /// Gives what became so in this market another stamp.
-    pub fn restamp(&mut self, numbers: &[u32], stamp: u64) {
-        numbers.iter().for_each(|number| self.quote_mut(*number).stamp = stamp);
     }
 
     /// Makes a new code of the lines as they are now. Bits and bytes of the payloads that it was made of.
@@ -220,28 +244,35 @@ impl Market {
         });
         let mut known: Vec<(u32, Symbol, Arc<Line>)> = known.collect();
         known.sort_unstable_by_key(|(number, ..)| *number);
-        let sample: Vec<Record<'_>> =
-            sample(&known, SAMPLE).map(|(_, symbol, line)| (symbol.as_bytes(), Some(&**line))).collect();
+        let sample = sample(&known, SAMPLE).map(|(_, symbol, line)| (symbol.as_bytes(), Some(&**line)));
+        let sample: Vec<Record<'_>> = sample.filter(|(_, line)| line.is_some_and(Line::is_codable)).collect();
         let (script, mut counts) = (Shape::script(&self.terms.open), Counts::new());
         for list in sample.chunks(SAMPLE_LIST) {
             join::count(list, &script, &mut counts, matcher);
             join::count(&list[..1], &join::JSON, &mut counts, matcher);
         }
-        self.code = Arc::new(Code::new(&counts));
-        let cost = self.cost(sample.iter().filter_map(|(_, line)| *line), matcher);
-        for (number, _, line) in &known {
-            self.quote_mut(*number).line = Some(Arc::new(line.uncoded()));
+        let code = Arc::new(Code::new(&counts));
+        let cost = cost(&code, sample.iter().filter_map(|(_, line)| *line), matcher);
+        // No line may be read in a code that is not its own, so nothing stands between these.
+        let lines: Vec<_> = known.iter().map(|(number, _, line)| (*number, Arc::new(line.uncoded()))).collect();
+        self.code = code;
+        for (number, line) in lines {
+            self.quote_mut(number).line = Some(line);
         }
         cost
     }
 
     /// What the payloads of lines take in the code.
     pub fn cost<'l>(&self, lines: impl Iterator<Item = &'l Line>, matcher: &mut Matcher) -> Cost {
-        lines.fold(Cost::default(), |Cost { bits, bytes }, line| {
-            let payload = line.script().text;
-            Cost { bits: bits + line::cost(payload, &self.code, matcher), bytes: bytes + payload.len() as u64 }
-        })
+        cost(&self.code, lines, matcher)
     }
+}
+
+fn cost<'l>(code: &Code, lines: impl Iterator<Item = &'l Line>, matcher: &mut Matcher) -> Cost {
+    lines.filter(|line| line.is_codable()).fold(Cost::default(), |Cost { bits, bytes }, line| {
+        let payload = line.script().text;
+        Cost { bits: bits + line::cost(payload, code, matcher), bytes: bytes + payload.len() as u64 }
+    })
 }
 
 /// About `most` of `all`, from everywhere, and without a step that something in them may be in time with.

@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::{ArcSwap, Guard};
 
 use improve::{Improver, Joined};
-pub use market::{Market, Quote, Symbol, Terms, is_symbol};
+pub use market::{Market, Publication, Quote, Symbol, Terms, is_symbol};
 
 /// The quotes of a store.
 pub struct Quotes {
