@@ -8,6 +8,10 @@
 //! all of them, again and again; a sample is the CPU time of this thread for one turn over all lists, divided by their
 //! number. Every means begins with the symbols and looks them up. Compressed answers are in a zlib frame, as `deflate`
 //! sends them. Before anything is measured each answer is decompressed and compared with the lines one after the other.
+//!
+//! The last two are the server's own: `joined` is all that it does for a list that it does not have, from the target to an
+//! answer with both frames and an `ETag`; `cached` is the same list once more, when its answer was compressed better. Neither
+//! is an HTTP exchange: `tools/bench/quotes` measures those.
 
 use std::{
     collections::HashMap,
@@ -18,8 +22,20 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
+    time::Duration,
 };
 
+use cloudia::{
+    feed::quotes::{
+        board::{Board, TableChange, When},
+        table,
+        text::Charset,
+    },
+    serve::quotes::{self, Asked, Lists},
+    stats::{QuoteStats, WorkerStats},
+    store::{Coding, Store, quotes::improve::Improver},
+};
 use flate2::{Compress, Compression, FlushCompress, Status, read::ZlibDecoder};
 use libdeflater::{CompressionLvl, Compressor};
 use rustix::time::{ClockId, clock_gettime};
@@ -29,6 +45,9 @@ const COUNTS: [usize; 4] = [1, 5, 50, 500];
 const SEED: u64 = 7;
 /// A sample turns over the lists until this much time has passed, so that the clock's own cost is nothing beside it.
 const SAMPLE_NS: u64 = 2_000_000;
+/// Answers that get better are as good as they get when they were the same in so many turns, with so much time between.
+const SETTLED: usize = 20;
+const TURN: Duration = Duration::from_millis(50);
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -87,13 +106,18 @@ fn lists_of(count: usize) -> usize {
     (20_000 / count).clamp(40, 2000)
 }
 
-/// Symbols with their lines as they are sent.
+/// Symbols with their lines as they are sent, and a server's store of the same.
 struct Table {
     symbols: Vec<String>,
     lines: HashMap<String, String, ahash::RandomState>,
+    store: Arc<Store>,
 }
 
-type List<'t> = Vec<&'t str>;
+/// A list, and the target that asks for it.
+struct List<'t> {
+    symbols: Vec<&'t str>,
+    target: String,
+}
 
 impl Table {
     fn read(path: &Path) -> Outcome<Self> {
@@ -104,19 +128,30 @@ impl Table {
             return Err(format!("{}: no symbols", path.display()).into());
         }
         let line = |(symbol, payload): (&str, &str)| format!("var hq_str_{symbol}=\"{payload}\";\n");
-        Ok(Self { symbols, lines: pairs().map(|pair| (pair.0.to_owned(), line(pair))).collect() })
+        let lines = pairs().map(|pair| (pair.0.to_owned(), line(pair))).collect();
+        let store = Arc::new(Store::new());
+        store.quotes().improve_with(Improver::start()?);
+        let table = Arc::new(table::Table::parse(text.into_bytes().into()));
+        let mut board = Board::new(store.clone(), Arc::new(QuoteStats::default()), Charset::default());
+        board.change(vec![(TableChange::Put("market".into(), table), When::Now)]);
+        Ok(Self { symbols, lines, store })
     }
 
     fn lists(&self, count: usize) -> Vec<List<'_>> {
         let mut dice = Dice(SEED);
         let mut draw = || self.symbols[dice.below(self.symbols.len())].as_str();
-        (0..lists_of(count)).map(|_| (0..count).map(|_| draw()).collect()).collect()
+        let lists = (0..lists_of(count)).map(|_| {
+            let symbols: Vec<&str> = (0..count).map(|_| draw()).collect();
+            let target = format!("/list={}", symbols.join(","));
+            List { symbols, target }
+        });
+        lists.collect()
     }
 
     /// The lines of a list, one after the other.
-    fn join(&self, list: &[&str], out: &mut Vec<u8>) {
+    fn join(&self, list: &List<'_>, out: &mut Vec<u8>) {
         out.clear();
-        for line in list.iter().filter_map(|symbol| self.lines.get(*symbol)) {
+        for line in list.symbols.iter().filter_map(|symbol| self.lines.get(*symbol)) {
             out.extend_from_slice(line.as_bytes());
         }
     }
@@ -128,23 +163,26 @@ type Answer<'t> = Box<dyn FnMut(&List<'t>, &mut Vec<u8>) -> bool + 't>;
 /// A means under its name.
 struct Means<'t> {
     name: &'static str,
-    is_compressed: bool,
+    /// Its answers get better after they were asked for.
+    improves: bool,
     answer: Answer<'t>,
 }
 
-fn means<'t>(table: &'t Table, lists: &[List<'t>]) -> Outcome<Vec<Means<'t>>> {
+fn means<'t>(table: &'t Table) -> Outcome<Vec<Means<'t>>> {
     let identity = |list: &List<'t>, out: &mut Vec<u8>| {
         table.join(list, out);
         true
     };
-    let mut all = vec![Means { name: "identity", is_compressed: false, answer: Box::new(identity) }];
+    let mut all = vec![Means { name: "identity", improves: false, answer: Box::new(identity) }];
     for (name, level) in [("flate2 1", 1), ("flate2 6", 6)] {
-        all.push(Means { name, is_compressed: true, answer: flate2(table, level) });
+        all.push(Means { name, improves: false, answer: flate2(table, level) });
     }
-    for (name, level) in [("libdeflate 1", 1), ("libdeflate 6", 6), ("libdeflate 12", 12)] {
-        all.push(Means { name, is_compressed: true, answer: libdeflate(table, level)? });
+    for (name, level) in [("libdeflate 1", 1), ("libdeflate 6", 6), ("libdeflate 8", 8), ("libdeflate 12", 12)] {
+        all.push(Means { name, improves: false, answer: libdeflate(table, level)? });
     }
-    let _ = lists;
+    for (name, is_known) in [("joined", false), ("cached", true)] {
+        all.push(Means { name, improves: is_known, answer: server(table, is_known) });
+    }
     Ok(all)
 }
 
@@ -174,6 +212,23 @@ fn libdeflate<'t>(table: &'t Table, level: i32) -> Outcome<Answer<'t>> {
     }))
 }
 
+/// What a worker does; if nothing is known, with a cache that has nothing.
+fn server(table: &Table, is_known: bool) -> Answer<'_> {
+    let (mut lists, mut scratch, stats) = (Lists::default(), Vec::new(), WorkerStats::default());
+    let quotes = table.store.quotes();
+    Box::new(move |list, out| {
+        if !is_known {
+            lists = Lists::default();
+        }
+        let Some(asked) = Asked::parse(list.target.as_bytes(), None) else { return false };
+        let Ok(entry) = quotes::answer(&asked, quotes, &mut lists, &mut scratch, &stats) else { return false };
+        out.clear();
+        let coding = if entry.offers(Coding::Deflate) { Coding::Deflate } else { Coding::Identity };
+        entry.payload(coding).slices().iter().for_each(|slice| out.extend_from_slice(slice));
+        true
+    })
+}
+
 /// What was measured of a means at a number of symbols.
 struct Row {
     symbols: usize,
@@ -200,7 +255,7 @@ fn measure(table: &Table, samples: usize) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
     for count in COUNTS {
         let lists = table.lists(count);
-        let mut all = means(table, &lists)?;
+        let mut all = means(table)?;
         let mut of_count = Vec::new();
         for means in &mut all {
             of_count.push(Row {
@@ -224,22 +279,34 @@ fn measure(table: &Table, samples: usize) -> Outcome<Vec<Row>> {
 
 /// That each answer is right; the mean of their bytes.
 fn check<'t>(table: &Table, means: &mut Means<'t>, lists: &[List<'t>]) -> Outcome<f64> {
-    let (mut total, mut wanted, mut out) = (0, Vec::new(), Vec::new());
-    for list in lists {
-        table.join(list, &mut wanted);
-        let made = (means.answer)(list, &mut out);
-        total += out.len();
-        let mut text = Vec::new();
-        if means.is_compressed {
-            ZlibDecoder::new(out.as_slice()).read_to_end(&mut text)?;
-        } else {
-            text.extend_from_slice(&out);
+    let (mut wanted, mut out) = (Vec::new(), Vec::new());
+    let (mut total, mut same) = (0, 0);
+    loop {
+        let before = std::mem::take(&mut total);
+        for list in lists {
+            table.join(list, &mut wanted);
+            let made = (means.answer)(list, &mut out);
+            total += out.len();
+            if !made || text_of(&out)? != wanted {
+                return Err(format!("{} makes another answer of {}", means.name, list.target).into());
+            }
         }
-        if !made || text != wanted {
-            return Err(format!("{} makes another answer of {list:?}", means.name).into());
+        same = if total == before { same + 1 } else { 0 };
+        if !means.improves || same == SETTLED {
+            return Ok(total as f64 / lists.len() as f64);
         }
+        std::thread::sleep(TURN);
     }
-    Ok(total as f64 / lists.len() as f64)
+}
+
+fn text_of(answer: &[u8]) -> Outcome<Vec<u8>> {
+    let mut text = Vec::new();
+    if answer.starts_with(b"var ") {
+        text.extend_from_slice(answer);
+    } else {
+        ZlibDecoder::new(answer).read_to_end(&mut text)?;
+    }
+    Ok(text)
 }
 
 /// CPU microseconds of an answer.
