@@ -145,14 +145,15 @@ class Server:
         return found
 
     def cpu(self):
-        """User and system time so far: of all processes in ticks, and of each thread in ns."""
+        """User and system time so far: of all processes in ticks, and of each thread, by name and number, in ns."""
         ticks, threads = 0, {}
         for process in self.processes():
             fields = (process / "stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
-            for stat in process.glob("task/*/schedstat"):
+            for task in process.glob("task/*"):
                 try:
-                    threads[stat.parent.name] = int(stat.read_text().split()[0])
+                    name, spent = (task / "comm").read_text().strip(), (task / "schedstat").read_text()
+                    threads[name, task.name] = int(spent.split()[0])
                 except (FileNotFoundError, ProcessLookupError):
                     pass  # ended meanwhile
         return ticks, threads
@@ -185,8 +186,17 @@ def cost(server, seconds, *script):
         "server": server.name,
         "cpu_seconds": cpu,
         "clock": "schedstat" if exact else "stat",
+        "threads": by_name(threads_before, threads_after),
         "cpu_us_per_request": cpu * 1e6 / measured["requests"],
     }
+
+
+def by_name(before, after):
+    """Seconds of CPU time between two readings."""
+    spent = {}
+    for (name, number), now in after.items():
+        spent[name] = spent.get(name, 0) + (now - before.get((name, number), 0)) / 1e9
+    return {name: seconds for name, seconds in sorted(spent.items()) if seconds > 0}
 
 
 def wrk(server, seconds, *script):
