@@ -33,7 +33,7 @@ use cloudia::{
         text::Charset,
     },
     serve::quotes::{self, Asked, Lists},
-    stats::{QuoteStats, WorkerStats},
+    stats::WorkerStats,
     store::{Coding, Store, quotes::improve::Improver},
 };
 use flate2::{Compress, Compression, FlushCompress, Status, read::ZlibDecoder};
@@ -132,7 +132,7 @@ impl Table {
         let store = Arc::new(Store::new());
         store.quotes().improve_with(Improver::start()?);
         let table = Arc::new(table::Table::parse(text.into_bytes().into()));
-        let mut board = Board::new(store.clone(), Arc::new(QuoteStats::default()), Charset::default());
+        let mut board = Board::new(store.clone(), Arc::default(), Charset::default(), None);
         board.change(vec![(TableChange::Put("market".into(), table), When::Now)]);
         Ok(Self { symbols, lines, store })
     }
