@@ -334,7 +334,7 @@ fn now() -> u64 {
 }
 
 fn markdown(name: &str, rows: &[Row]) -> Outcome<String> {
-    let mut text = format!("| {name}: bytes, CPU |");
+    let mut text = format!("| {name}: bytes and CPU time of a list of |");
     for count in COUNTS {
         write!(text, " {count} |")?;
     }
