@@ -1,8 +1,9 @@
 //! The text of a `.quotes` file to a table. Pure.
 
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
 use ahash::RandomState;
+use indexmap::IndexMap;
 use memchr::{memchr, memchr_iter};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -15,7 +16,8 @@ use crate::{
 pub struct Table {
     hash: u64,
     text: Box<[u8]>,
-    lines: HashMap<Symbol, Range<u32>, RandomState>,
+    /// In the order of the file, in which the lines of the version before lie in memory as well.
+    lines: IndexMap<Symbol, Range<u32>, RandomState>,
     skipped: u64,
     /// The number of the first line that was skipped, from 1, and why it was.
     first_skipped: Option<(u64, BadLine)>,
@@ -86,7 +88,7 @@ impl Table {
         let mut table = Self {
             hash: xxh3_64(&text),
             text: Box::default(),
-            lines: HashMap::default(),
+            lines: IndexMap::default(),
             skipped: 0,
             first_skipped: None,
         };
@@ -115,7 +117,7 @@ impl Table {
             TableLine::Bad(name, bad) => {
                 // The last line of a symbol counts, and this one says nothing.
                 if let Some(name) = name {
-                    self.lines.remove(name);
+                    self.lines.swap_remove(name);
                 }
                 return Err(bad);
             }
