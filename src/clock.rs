@@ -2,7 +2,10 @@
 //!
 //! The pure parts take a [`Clock`] as an argument and never read the system's.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    cell::Cell,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// Length of an IMF-fixdate (RFC 9110 §5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub const DATE_LEN: usize = 29;
@@ -54,6 +57,20 @@ pub fn unix_now() -> u64 {
 
 /// `secs` as an IMF-fixdate. Past the year 9999, which the format cannot say, it is the last second of that year.
 pub fn http_date(secs: u64) -> HttpDate {
+    thread_local! {
+        /// What changes at the same time is dated one after the other.
+        static LAST: Cell<(u64, HttpDate)> = const { Cell::new((0, *b"Thu, 01 Jan 1970 00:00:00 GMT")) };
+    }
+    let (last, date) = LAST.get();
+    if last == secs {
+        return date;
+    }
+    let date = format_date(secs);
+    LAST.set((secs, date));
+    date
+}
+
+fn format_date(secs: u64) -> HttpDate {
     const LAST: u64 = 253_402_300_799;
     let mut date = [b' '; DATE_LEN];
     let text = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_secs(secs.min(LAST))).to_string();

@@ -73,7 +73,7 @@ pub const MAX_CODED: usize = 4096;
 pub const LIST_TURN: usize = 256 * 1024;
 
 /// Lists that a worker remembers after it has forgotten their answers.
-pub const LISTS_REMEMBERED: usize = 8192;
+pub const LISTS_REMEMBERED: usize = 32 * 1024;
 
 /// Answers that may wait for a better compression: what one thread does in some tenths of a second.
 pub const LISTS_TO_IMPROVE: usize = 1024;

@@ -6,7 +6,7 @@
 //! otherwise joined anew in its place.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -38,9 +38,8 @@ pub struct Lists {
     kept: VecDeque<u32>,
     new_bytes: usize,
     kept_bytes: usize,
-    /// Hashes of lists that were forgotten without having been asked for again.
-    forgotten: HashSet<u64, RandomState>,
-    forgotten_order: VecDeque<u64>,
+    /// Lists that were forgotten without having been asked for again.
+    forgotten: Forgotten,
     /// The media types of answers, in JSON and as a script: a worker's own, whose references no other counts.
     types: [Option<Arc<str>>; 2],
     /// Bytes that were joined in this turn.
@@ -89,8 +88,10 @@ const POPULAR: u8 = 2;
 const MOST_USES: u8 = 3;
 /// What a record takes besides its answer, list and numbers.
 const RECORD: usize = 500;
-/// The part of the memory that is for lists which were asked for once.
-const NEW_SHARE: usize = 10;
+/// The memory for lists which were asked for once: what a core has near it, since nearly all of it is written only.
+const NEW_BYTES: usize = 512 * 1024;
+/// An answer that is larger is not kept.
+const MOST_BYTES: usize = LIST_BYTES / 8;
 
 impl Lists {
     /// The media type of answers.
@@ -147,14 +148,14 @@ impl Lists {
     pub fn put(&mut self, list: &[u8], json: bool, answer: Answered, market: &Market) {
         let hash = self.hash(list, json);
         let bytes = RECORD + answer.entry.held_bytes() + list.len() + answer.numbers.len() * size_of::<Option<u32>>();
-        if bytes > LIST_BYTES / NEW_SHARE {
+        if bytes > MOST_BYTES {
             self.forget(hash);
             return;
         }
         let old = self.places.get(&hash).and_then(|place| self.records[*place as usize].take());
         let is_kept = match &old {
             Some(old) => old.is_kept,
-            None => self.forgotten.remove(&hash),
+            None => self.forgotten.has(hash),
         };
         let uses = old.as_ref().map_or(0, |old| (old.uses + 1).min(MOST_USES));
         *self.bytes_of(is_kept) += bytes;
@@ -204,8 +205,11 @@ impl Lists {
     }
 
     fn make_room(&mut self) {
-        while self.new_bytes + self.kept_bytes > LIST_BYTES {
-            let from_new = self.new_bytes > LIST_BYTES / NEW_SHARE || self.kept.is_empty();
+        loop {
+            let from_new = self.new_bytes > NEW_BYTES && self.new.len() > 1;
+            if !from_new && self.new_bytes + self.kept_bytes <= LIST_BYTES {
+                break;
+            }
             let Some(place) = (if from_new { self.new.pop_front() } else { self.kept.pop_front() }) else { break };
             let Some(record) = self.records[place as usize].as_mut() else {
                 self.free.push(place);
@@ -219,7 +223,7 @@ impl Lists {
                 self.free.push(place);
                 *self.bytes_of(!from_new) -= bytes;
                 if from_new {
-                    self.remember(hash);
+                    self.forgotten.note(hash);
                 }
             } else if from_new {
                 (record.uses, record.is_kept) = (0, true);
@@ -233,17 +237,6 @@ impl Lists {
         }
     }
 
-    fn remember(&mut self, hash: u64) {
-        if self.forgotten.insert(hash) {
-            self.forgotten_order.push_back(hash);
-        }
-        if self.forgotten_order.len() > LISTS_REMEMBERED
-            && let Some(oldest) = self.forgotten_order.pop_front()
-        {
-            self.forgotten.remove(&oldest);
-        }
-    }
-
     /// Drops the record of a list that has become too large; its place is given back when its turn comes.
     fn forget(&mut self, hash: u64) {
         if let Some(place) = self.places.remove(&hash)
@@ -251,6 +244,22 @@ impl Lists {
         {
             *self.bytes_of(record.is_kept) -= record.bytes;
         }
+    }
+}
+
+/// The hashes of lists, of which a later one may take an earlier one's place: whether a list is among them decides where
+/// it begins, no more.
+#[derive(Default)]
+struct Forgotten(Vec<u64>);
+
+impl Forgotten {
+    fn note(&mut self, hash: u64) {
+        self.0.resize(LISTS_REMEMBERED, 0);
+        self.0[hash as usize % LISTS_REMEMBERED] = hash;
+    }
+
+    fn has(&self, hash: u64) -> bool {
+        self.0.get(hash as usize % LISTS_REMEMBERED) == Some(&hash)
     }
 }
 
