@@ -84,6 +84,12 @@ pub const MAX_AGE_MISSING: u32 = 1;
 /// Bytes received at once. A browser's request is 500 to 1500 bytes, so this holds a deep pipeline.
 pub const RECEIVE: usize = 32 * 1024;
 
+/// Connections that are served side by side: what is received from more would push itself out of the core's memory.
+pub const SIDE_BY_SIDE: usize = 16;
+
+/// Answers that are longer are sent at once instead of being copied to be sent with those of other connections.
+pub const DEFERRED_ANSWER: usize = 16 * 1024;
+
 /// Receives in a row from one connection before the others have their turn.
 pub const RECEIVES_PER_TURN: usize = 8;
 

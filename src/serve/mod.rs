@@ -52,6 +52,12 @@ pub trait Socket {
     /// `WouldBlock` when it takes nothing.
     fn send(&self, output: &Output) -> io::Result<usize>;
 
+    /// Takes a copy of `output`, to send it a little later together with those of other connections. What has become of it is
+    /// told by [`Connection::on_sent`]. False: it is to be sent now.
+    fn send_later(&self, _output: &Output) -> bool {
+        false
+    }
+
     /// Nothing has arrived that was not received.
     fn is_quiet(&self) -> bool;
 
@@ -313,6 +319,11 @@ impl Connection {
             };
             answered |= !desk.out.is_empty();
             at += step.consumed;
+            // Nothing of the connection may be sent or shut before that.
+            if step.next == Next::Read && !desk.out.is_empty() && len < RECEIVE && socket.send_later(&desk.out) {
+                self.keep(at..at + step.kept, body, answered, desk);
+                return Wait::Readable;
+            }
             match send_all(socket, desk) {
                 Sent::All => {}
                 Sent::Until(sent) => {
@@ -389,6 +400,21 @@ impl Connection {
         self.phase = Phase::Writing;
         self.deadline = desk.after(desk.patience.send).min(cap);
         Wait::Writable
+    }
+
+    /// Of `answers`, which were taken to be sent later, the first `sent` bytes have been. What is to be waited for if those are
+    /// not all.
+    pub fn on_sent(&mut self, answers: &[u8], sent: usize, desk: &mut Desk) -> Option<Wait> {
+        desk.stats.sent_bytes.add(sent as u64);
+        let rest = answers.get(sent..).filter(|rest| !rest.is_empty())?;
+        let cap = desk.after(whole_patience(answers.len()));
+        let state = self.rest.get_or_insert_default();
+        state.unsent = Output::default();
+        state.unsent.buffer().extend_from_slice(rest);
+        (state.next, state.cap) = (None, cap);
+        self.phase = Phase::Writing;
+        self.deadline = desk.after(desk.patience.send).min(cap);
+        Some(Wait::Writable)
     }
 
     /// The socket has room again.

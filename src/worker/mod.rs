@@ -4,6 +4,7 @@
 //! [`crate::serve`], so nothing lives across a wait but the future's few words. No timer is set per request: the worker
 //! looks at its table of deadlines when its one timer ticks.
 
+mod batch;
 mod control;
 mod socket;
 
@@ -24,6 +25,7 @@ use rustix::{
     time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec},
 };
 
+use batch::Batch;
 pub use control::{Budget, Control, Order};
 use socket::{Raw, Ready};
 
@@ -144,8 +146,9 @@ struct Worker {
     stats: Arc<WorkerStats>,
     budget: Arc<Budget>,
     listeners: Vec<RawFd>,
+    /// Connections that are ready.
+    batch: RefCell<Batch>,
     /// See [`Worker::turn`].
-    yields: bool,
     giving_way: RefCell<Vec<Waker>>,
     relay: Cell<Option<Waker>>,
     /// A descriptor to give up when there is none left to accept with.
@@ -168,12 +171,14 @@ struct Slots {
 
 struct Slot {
     socket: RawFd,
+    /// What it waits for, once it has been served.
+    wait: Wait,
     shed: bool,
     connection: Connection,
 }
 
 async fn serve(setup: Setup) -> io::Result<()> {
-    let Setup { io, listeners, store, stats, patience, budget, control, .. } = setup;
+    let Setup { listeners, store, stats, patience, budget, control, .. } = setup;
     let timer = tick_timer()?;
     let worker = Rc::new(Worker {
         desk: RefCell::new(Desk::new(store, stats.clone(), patience)),
@@ -181,7 +186,7 @@ async fn serve(setup: Setup) -> io::Result<()> {
         stats,
         budget,
         listeners: listeners.iter().map(AsRawFd::as_raw_fd).collect(),
-        yields: io == Io::Epoll,
+        batch: RefCell::default(),
         giving_way: RefCell::default(),
         relay: Cell::new(None),
         reserve: RefCell::new(reserve_descriptor()),
@@ -216,7 +221,7 @@ async fn accept(worker: Rc<Worker>, listener: Ready) {
         if worker.accept_some(listener.raw(), ACCEPTS_PER_TURN).is_break() {
             worker.next_tick().await;
         }
-        worker.turn(worker.yields).await;
+        worker.turn().await;
     }
 }
 
@@ -244,17 +249,18 @@ async fn obey(worker: Rc<Worker>, control: Arc<Control>, event: Ready) {
     }
 }
 
-/// Wakes those that gave way, behind everything that was ready before.
+/// Serves the connections that are ready, behind everything that has become ready with them, and wakes those that gave way.
 async fn relay(worker: Rc<Worker>) {
     loop {
         poll_fn(|context| {
-            if !worker.giving_way.borrow().is_empty() {
+            if !(worker.batch.borrow().is_empty() && worker.giving_way.borrow().is_empty()) {
                 return Poll::Ready(());
             }
             worker.relay.set(Some(context.waker().clone()));
             Poll::Pending
         })
         .await;
+        worker.batch.borrow_mut().serve(&mut worker.slots.borrow_mut(), &mut worker.desk.borrow_mut());
         worker.giving_way.borrow_mut().drain(..).for_each(Waker::wake);
     }
 }
@@ -275,8 +281,12 @@ fn converse(worker: Rc<Worker>, socket: Ready, id: u32) -> impl Future<Output = 
             if !ready {
                 break;
             }
-            worker.turn(worker.yields || wait == Wait::Others).await;
-            wait = worker.on_ready(id);
+            wait = if wait == Wait::Readable {
+                worker.served(id, socket.raw()).await
+            } else {
+                worker.turn().await;
+                worker.on_ready(id)
+            };
         }
         worker.release(id);
     }
@@ -327,7 +337,7 @@ impl Worker {
             true => self.stats.open.add(1),
             false => self.shed.set(self.shed.get() + 1),
         }
-        let id = self.slots.borrow_mut().insert(Slot { socket: raw, shed: !within, connection });
+        let id = self.slots.borrow_mut().insert(Slot { socket: raw, wait: Wait::Readable, shed: !within, connection });
         monoio::spawn(converse(self.clone(), socket, id));
     }
 
@@ -383,22 +393,39 @@ impl Worker {
         self.on_tick.borrow_mut().drain(..).for_each(Waker::wake);
     }
 
-    /// Lets the other futures have their turn, if `gives_way`. On epoll a wait for what is ready already ends at once, so that a client
-    /// which sends without a pause would keep the worker to itself; on io_uring every wait goes through the ring.
+    /// Serves a connection from which there is something to receive, with all others that are ready. What it waits for then.
+    fn served(self: &Rc<Self>, id: u32, socket: RawFd) -> impl Future<Output = Wait> + use<'_> {
+        let mut noted = false;
+        poll_fn(move |context| {
+            if std::mem::replace(&mut noted, true) {
+                return Poll::Ready(self.slots.borrow_mut().get(id).map_or(Wait::Closed, |slot| slot.wait));
+            }
+            self.batch.borrow_mut().push(id, socket, context.waker().clone());
+            self.wake_relay();
+            Poll::Pending
+        })
+    }
+
+    /// Lets the other futures have their turn. On epoll a wait for what is ready already ends at once, so that a client
+    /// which sends without a pause would keep the worker to itself.
     ///
     /// monoio puts a future that wakes itself in front of all others, so another one has to wake it: see [`relay`].
-    fn turn(self: &Rc<Self>, gives_way: bool) -> impl Future<Output = ()> + use<'_> {
-        let mut given = !gives_way;
+    fn turn(self: &Rc<Self>) -> impl Future<Output = ()> + use<'_> {
+        let mut given = false;
         poll_fn(move |context| {
             if std::mem::replace(&mut given, true) {
                 return Poll::Ready(());
             }
             self.giving_way.borrow_mut().push(context.waker().clone());
-            if let Some(relay) = self.relay.take() {
-                relay.wake();
-            }
+            self.wake_relay();
             Poll::Pending
         })
+    }
+
+    fn wake_relay(&self) {
+        if let Some(relay) = self.relay.take() {
+            relay.wake();
+        }
     }
 
     /// Ends with the next nudge, whomever it was for, or when the deadline of the connection has passed.

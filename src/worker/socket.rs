@@ -51,6 +51,20 @@ impl Ready {
 pub struct Raw(pub RawFd);
 
 impl Raw {
+    /// Hands the front of `bytes` to the kernel, as much as it takes at once, which may be nothing.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn send_bytes(&self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match rustix::net::send(self.borrow(), bytes, SendFlags::NOSIGNAL) {
+                Err(rustix::io::Errno::AGAIN) => return Ok(0),
+                Err(rustix::io::Errno::INTR) => {}
+                sent => return Ok(sent?),
+            }
+        }
+    }
+
     fn borrow(&self) -> BorrowedFd<'_> {
         // SAFETY: a `Raw` is made of a number that stands in a slot, a listener or an `OwnedFd` in scope. The future that
         // owns the descriptor takes it out of its slot before it closes it, on this same thread, so it is open here.
