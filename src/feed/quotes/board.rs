@@ -247,10 +247,13 @@ impl Board {
             };
             let holder = Holder::Table(path.clone());
             if old.as_ref().is_none_or(|old| !old.contains(symbol)) {
-                self.hold(number, holder);
+                self.hold(number, holder.clone());
             }
             shared.note(symbol, &self.symbols[number as usize].holders, &path);
-            touched.push((number, when));
+            // Where another one has it, that one's time counts.
+            if self.symbols[number as usize].holders.first() == Some(&holder) {
+                touched.push((number, when));
+            }
         }
         for symbol in old.iter().flat_map(|old| old.symbols()) {
             if !table.contains(symbol) {
@@ -302,7 +305,8 @@ impl Board {
     fn publish(&mut self, touched: Vec<(u32, When)>) {
         let mut publications: HashMap<When, Arc<Publication>> = HashMap::new();
         let mut changed = Vec::with_capacity(touched.len());
-        for (number, when) in touched {
+        // Whoever came to have a symbol last is who has it.
+        for (number, when) in touched.into_iter().rev() {
             let payload = self.payload(number);
             let hash = payload.map(|payload| xxh3_64(payload.as_bytes()));
             let old = &self.next.quote(number).line;

@@ -149,7 +149,7 @@ impl Lists {
         let hash = self.hash(list, json);
         let bytes = RECORD + answer.entry.held_bytes() + list.len() + answer.numbers.len() * size_of::<Option<u32>>();
         if bytes > MOST_BYTES {
-            self.forget(hash);
+            // The record of it, if there is one, holds no more, and goes when its turn comes.
             return;
         }
         let old = self.places.get(&hash).and_then(|place| self.records[*place as usize].take());
@@ -211,10 +211,7 @@ impl Lists {
                 break;
             }
             let Some(place) = (if from_new { self.new.pop_front() } else { self.kept.pop_front() }) else { break };
-            let Some(record) = self.records[place as usize].as_mut() else {
-                self.free.push(place);
-                continue;
-            };
+            let Some(record) = self.records[place as usize].as_mut() else { continue };
             let bytes = record.bytes;
             if record.uses == 0 {
                 let hash = record.hash;
@@ -234,15 +231,6 @@ impl Lists {
                 record.uses -= 1;
                 self.kept.push_back(place);
             }
-        }
-    }
-
-    /// Drops the record of a list that has become too large; its place is given back when its turn comes.
-    fn forget(&mut self, hash: u64) {
-        if let Some(place) = self.places.remove(&hash)
-            && let Some(record) = self.records[place as usize].take()
-        {
-            *self.bytes_of(record.is_kept) -= record.bytes;
         }
     }
 }
