@@ -74,10 +74,15 @@ impl World {
             ],
         );
         let prefix = pick(rng, &["hq_str_", "q", "a_prefix_of_names_that_is_as_long_as_it_may_be"]);
-        let store = Arc::new(Store::with_terms(Terms::new(prefix, charset.name(), 1, 60)));
+        let world = World::with(prefix, charset, of_the_contract);
         if one_in(rng, 2) {
-            store.quotes().improve_with(Improver::start().unwrap());
+            world.store.quotes().improve_with(Improver::start().unwrap());
         }
+        world
+    }
+
+    fn with(prefix: &'static str, charset: Charset, of_the_contract: contract::Charset) -> World {
+        let store = Arc::new(Store::with_terms(Terms::new(prefix, charset.name(), 1, 60)));
         World {
             board: Board::new(store.clone(), Arc::new(QuoteStats::default()), charset),
             store,
@@ -303,6 +308,35 @@ impl Drop for SaidOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.0);
+        }
+    }
+}
+
+/// Repetitions at every kind of distance, up to the greatest that deflate has and beyond: inside a payload, and from one
+/// line to the next.
+#[test]
+fn repetitions_are_repeated_from_any_distance() {
+    const FARTHEST: usize = 32_768;
+    let mut world = World::with("hq_str_", Charset::Utf8, contract::Charset::Utf8);
+    let (word, tail) = ("a word of its own", "2026-11-20,15:00:00,00,2026-11-20");
+    let powers = (2..15).flat_map(|power| [(1 << power), 3 << power >> 1]);
+    let mut text = String::new();
+    for distance in powers.chain([FARTHEST]).flat_map(|distance| [distance - 1, distance, distance + 1, distance + 2]) {
+        let filler = "0".repeat(distance.saturating_sub(word.len()));
+        text += &format!("in_{distance}={word}{filler}{word}{tail}\n");
+        // A line has so many bytes besides its symbol and payload.
+        let before = distance.saturating_sub("var hq_str_=\"\";\n".len());
+        let symbol = format!("to_{distance}");
+        text += &format!("{symbol}={}\n", "0".repeat(before.saturating_sub(symbol.len())));
+    }
+    let change = world.put("a.quotes", text.as_bytes());
+    world.board.change(vec![(change, When::Now)]);
+    for symbol in world.quotes.symbols() {
+        let target = format!("/list={symbol},{symbol},{symbol}");
+        let expected = contract::read_target(&target).unwrap();
+        let answer = world.answer(&target, 0);
+        if let Some(fault) = world.manner.fault(&expected, &world.quotes, answer.as_deref()) {
+            panic!("{symbol}: {}", &fault[..fault.len().min(200)]);
         }
     }
 }
