@@ -51,6 +51,7 @@ struct World {
     /// Of two workers.
     lists: [Lists; 2],
     stats: WorkerStats,
+    of_the_board: Arc<QuoteStats>,
     manner: Manner,
     quotes: contract::Quotes,
     /// Of each symbol that is or was known: between which seconds it became what it is.
@@ -83,8 +84,10 @@ impl World {
 
     fn with(prefix: &'static str, charset: Charset, of_the_contract: contract::Charset) -> World {
         let store = Arc::new(Store::with_terms(Terms::new(prefix, charset.name(), 1, 60)));
+        let of_the_board = Arc::new(QuoteStats::default());
         World {
-            board: Board::new(store.clone(), Arc::new(QuoteStats::default()), charset),
+            board: Board::new(store.clone(), of_the_board.clone(), charset),
+            of_the_board,
             store,
             lists: Default::default(),
             stats: WorkerStats::default(),
@@ -102,9 +105,9 @@ impl World {
     fn load(&mut self, rng: &mut Rng) {
         let mut changes = Vec::new();
         let mut modified = BTreeMap::new();
-        for path in PATHS.into_iter().skip(rng.below(PATHS.len() + 1)) {
+        for path in PATHS.into_iter().skip(rng.below(PATHS.len())) {
             let time = if one_in(rng, 6) { unix_now() + 100 } else { OLD + rng.next() % 1000 };
-            let text = self.text_of(rng, path);
+            let text = self.text_of(rng, path, 40);
             modified.insert(path, time);
             changes.push((self.put(path, &text), When::Modified(time)));
         }
@@ -129,8 +132,8 @@ impl World {
         }
     }
 
-    /// Another text for the table at `path`: much of it as it was.
-    fn text_of(&self, rng: &mut Rng, path: &str) -> Vec<u8> {
+    /// Another text for the table at `path`: much of it as it was, and some `new` lines.
+    fn text_of(&self, rng: &mut Rng, path: &str, new: usize) -> Vec<u8> {
         let mut quotes = Vec::new();
         for (symbol, payload) in self.quotes.tables.get(path).map(|table| &table.quotes).into_iter().flatten() {
             match rng.below(8) {
@@ -139,7 +142,7 @@ impl World {
                 _ => quotes.push((symbol.clone(), payload.clone())),
             }
         }
-        for _ in 0..[0, 3, 30][rng.below(3)] {
+        for _ in 0..new {
             let symbol = values::symbol(rng, SYMBOLS);
             // As it is already, so that it may move without a change.
             let payload = self.quotes.payload(&symbol).filter(|_| one_in(rng, 2)).cloned();
@@ -176,6 +179,9 @@ impl World {
                 self.changed.insert(symbol, before..=after);
             }
         }
+        let QuoteStats { symbols, tables, .. } = &*self.of_the_board;
+        assert_eq!(symbols.get(), self.quotes.symbols().len() as u64);
+        assert_eq!(tables.get(), self.quotes.tables.len() as u64);
     }
 
     fn change(&mut self, rng: &mut Rng) -> Vec<TableChange> {
@@ -196,7 +202,8 @@ impl World {
                 vec![self.put(path, &from), self.put(other, &to)]
             }
             _ => {
-                let text = self.text_of(rng, path);
+                let new = pick(rng, &[0, 3, 30]);
+                let text = self.text_of(rng, path, new);
                 vec![self.put(path, &text)]
             }
         }
@@ -283,7 +290,7 @@ fn rounds(default: u64) -> impl Iterator<Item = u64> {
 #[test]
 fn markets_answer_as_the_contract_says() {
     let (mut cached, mut joined) = (0, 0);
-    for seed in rounds(6) {
+    for seed in rounds(5) {
         let rng = &mut Rng::with_seed(seed);
         let said = SaidOnPanic(format!("CLOUDIA_TEST_SEED={seed} CLOUDIA_TEST_ROUNDS=1"));
         let mut world = World::new(rng);
@@ -366,7 +373,13 @@ fn lines_end_where_they_end_however_long_they_are() {
 /// Markets and targets as [`any`] takes them, made of what they are made of.
 #[test]
 fn anything_is_read_as_the_contract_reads_it() {
-    for seed in rounds(1000) {
+    for (symbol, count) in [("a", 999), ("b", 1000), ("c", 1001), ("d", 4000)] {
+        for format in ["", "&format=json"] {
+            let list = vec![symbol; count].join(",");
+            any::check(format!("\u{2}/list={list}{format}\na=1\nb=2\nc=3\nd=4").as_bytes());
+        }
+    }
+    for seed in rounds(700) {
         let rng = &mut Rng::with_seed(seed);
         let said = SaidOnPanic(format!("CLOUDIA_TEST_SEED={seed} CLOUDIA_TEST_ROUNDS=1"));
         any::check(&any_input(rng));
@@ -408,10 +421,20 @@ fn any_input(rng: &mut Rng) -> Vec<u8> {
         "a=", "b=", "a", "$=", "x.y=", "=", "#", "\n", "\n", "\n", "\n\n", "\r", "\r\n", " ", "\t", "1", "9.29,",
         "9.29,", "绵世", "\u{2028}", "\"", "\\", "<", "/", "!", "😀", "\0", "\u{1e}", "\u{1e}", "\u{feff}",
     ];
+    const ITEMS: &[&str] =
+        &["maxage=5", "maxage", "maxage=", "maxage=7x", "maxages=1", "format=json", "format=js", "rn=1", "list=b", ""];
     let mut input = vec![rng.next() as u8];
-    input.extend_from_slice(pick(rng, &["/", "/list=a", "/list=a,b,a", "/?list=b,a"]).as_bytes());
-    for _ in 0..rng.below(8) {
-        input.extend_from_slice(pick(rng, WORDS).as_bytes());
+    if one_in(rng, 2) {
+        input.extend_from_slice(pick(rng, &["/", "/list=a", "/list=a,b,a", "/?list=b,a"]).as_bytes());
+        for _ in 0..rng.below(8) {
+            input.extend_from_slice(pick(rng, WORDS).as_bytes());
+        }
+    } else {
+        input.extend_from_slice(pick(rng, &["/", "/?", "/x&", "/maxage=1&", "/?maxage&"]).as_bytes());
+        for item in ["list=a,b", pick(rng, ITEMS), pick(rng, ITEMS), pick(rng, ITEMS)] {
+            input.extend_from_slice(item.as_bytes());
+            input.push(pick(rng, b"&&?"));
+        }
     }
     input.push(b'\n');
     for _ in 0..rng.below(60) {

@@ -30,7 +30,7 @@ use crate::harness::Rng;
 /// Symbols of each source: two tables and a feeder.
 const SYMBOLS: usize = 150;
 const SOURCES: [&str; 3] = ["a", "b", "live"];
-const TICKS: u64 = 250;
+const TICKS: u64 = 160;
 
 /// Every payload begins with the tick that it is of.
 fn payload(tick: u64, number: usize) -> String {
