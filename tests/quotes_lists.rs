@@ -131,7 +131,10 @@ fn an_answer_is_as_large_as_it_may_be() {
     // There a symbol stands once.
     assert!(is_answered(&["l10"; 65].join(","), true));
     assert!(is_answered(&format!("{all},x"), true));
-    assert!(!is_answered(&format!("{all}{}", ",x".repeat(900)), false));
+    // So do unknown ones, each as `"…":null,`.
+    let unknown = (0..15).map(|n| format!(",{n:032}")).collect::<String>();
+    assert!(is_answered(&format!("{all}{unknown},{:031}", 0), true));
+    assert!(!is_answered(&format!("{all}{unknown},{:032}", 15), true));
 }
 
 #[test]
