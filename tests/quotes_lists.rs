@@ -97,6 +97,25 @@ fn what_is_popular_outlives_a_scan() {
     assert!(site.has("u180000"), "there was room for it");
 }
 
+/// What is popular grows and shrinks, and more of it than there is room for.
+#[test]
+fn what_grows_in_its_place_is_accounted_for() {
+    let mut site = Site::new();
+    let lists: Vec<String> = (0..200).map(|first| list(first..first + 30)).collect();
+    // Of the market itself, as text and coded.
+    let market = 15_000_000;
+    let before = alloc::held();
+    for (tick, bytes) in [300, 7000, 900, 6500].into_iter().enumerate() {
+        site.put(&table(230, bytes, tick));
+        for list in lists.iter().flat_map(|list| [list, list]) {
+            assert!(site.ask(list).identity_len() > 30 * bytes);
+        }
+        let (held, least) = (alloc::held() - before, (200 * 30 * bytes).min(LIST_BYTES / 4 * 3));
+        let bounds = least as isize..=LIST_BYTES as isize + market;
+        assert!(bounds.contains(&held), "{held} bytes are held of {bytes} for each symbol");
+    }
+}
+
 #[test]
 fn what_is_too_large_is_not_kept_nor_what_it_replaces() {
     let mut site = Site::new();

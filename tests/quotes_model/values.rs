@@ -22,6 +22,7 @@ pub(super) fn symbol(rng: &mut Rng, count: usize) -> String {
         // Only JSON can ask for this one.
         2 => format!("x-{number}.hk"),
         3..7 => format!("s_sz{:06}", number * 7),
+        7 | 8 => format!("SH{:06}", 600_000 + number * 3),
         _ => format!("sh{:06}", 600_000 + number * 3),
     }
 }
