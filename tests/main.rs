@@ -10,6 +10,7 @@
 //! - [`start`], [`stop`]: what is refused and how, what is said, signals, restarts.
 //! - [`deadlines`], [`exchange`]: the connection without a network, every deadline and every cut.
 //! - [`wire9_targets`] to [`wire9_stamps`], `quotes…`: quotes; [`quotes`] is what their tests share.
+//! - [`quotes_model`]: markets and lists in random steps against [`model::quotes`], [`quotes_lists`] the cache of their answers.
 //! - `feed…`: what publishers do to files and what goes wrong with them. [`witness`] watches one path meanwhile, [`faulty`]
 //!   makes the faults.
 //! - [`browser`], [`browser_market`], [`clients`], [`metrics`], [`strace`]: foreign eyes. `tools/test` installs what they need.
@@ -52,6 +53,8 @@ mod quotes_feed;
 mod quotes_feeders;
 mod quotes_fuzz;
 mod quotes_lines;
+mod quotes_lists;
+mod quotes_model;
 mod quotes_snapshot;
 mod quotes_socket;
 mod start;

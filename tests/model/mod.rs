@@ -7,6 +7,7 @@
 mod answer;
 mod body;
 pub(crate) mod head;
+pub(crate) mod quotes;
 mod range;
 mod target;
 

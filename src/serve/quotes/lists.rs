@@ -91,7 +91,7 @@ const RECORD: usize = 500;
 /// The memory for lists which were asked for once: what a core has near it, since nearly all of it is written only.
 const NEW_BYTES: usize = 512 * 1024;
 /// An answer that is larger is not kept.
-const MOST_BYTES: usize = LIST_BYTES / 8;
+const MOST_BYTES: usize = LIST_BYTES / 16;
 
 impl Lists {
     /// The media type of answers.
