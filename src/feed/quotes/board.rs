@@ -239,14 +239,16 @@ impl Board {
     fn put(&mut self, path: Arc<str>, table: Arc<Table>, when: When, touched: &mut Vec<(u32, When)>) {
         self.tell_of_skipped(&path, &table);
         let old = self.tables.insert(path.clone(), table.clone());
+        let is_like = old.as_ref().is_some_and(|old| table.is_like(old));
         let mut shared = Shared::default();
+        touched.reserve(table.len());
         for symbol in table.symbols() {
             let Some(number) = self.number(*symbol) else {
                 self.stats.quotes.skipped_lines.add(1);
                 continue;
             };
             let holder = Holder::Table(path.clone());
-            if old.as_ref().is_none_or(|old| !old.contains(symbol)) {
+            if !is_like && old.as_ref().is_none_or(|old| !old.contains(symbol)) {
                 self.hold(number, holder.clone());
             }
             shared.note(symbol, &self.symbols[number as usize].holders, &path);
@@ -255,7 +257,7 @@ impl Board {
                 touched.push((number, when));
             }
         }
-        for symbol in old.iter().flat_map(|old| old.symbols()) {
+        for symbol in old.iter().filter(|_| !is_like).flat_map(|old| old.symbols()) {
             if !table.contains(symbol) {
                 self.let_go(symbol, &path, touched);
             }
@@ -303,7 +305,7 @@ impl Board {
 
     /// Makes what has changed of the symbols that were touched visible.
     fn publish(&mut self, touched: Vec<(u32, When)>) {
-        let mut publications: HashMap<When, Arc<Publication>> = HashMap::new();
+        let mut publications: HashMap<When, Arc<Publication>, RandomState> = HashMap::default();
         let mut changed = Vec::with_capacity(touched.len());
         // Whoever came to have a symbol last is who has it.
         for (number, when) in touched.into_iter().rev() {
@@ -343,7 +345,7 @@ impl Board {
 
     /// Swaps the market in, then says when that was: had the clock been read before, the second could have ended in between,
     /// and what was there until then could have been sent under its stamp.
-    fn swap(&mut self, publications: &HashMap<When, Arc<Publication>>) {
+    fn swap(&mut self, publications: &HashMap<When, Arc<Publication>, RandomState>) {
         self.retired = Some(self.store.quotes().store(Arc::new(self.next.clone())));
         let now = unix_now();
         let published = self.stamp(now);

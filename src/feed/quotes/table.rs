@@ -84,11 +84,13 @@ impl Table {
     /// Reads the text of a file. Every text is a table; lines that are none are counted.
     pub fn parse(text: Box<[u8]>) -> Self {
         const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+        /// Lines are longer than this in nearly all tables, so that memory for them is had at once.
+        const SHORT: usize = 100;
         let start = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
         let mut table = Self {
             hash: xxh3_64(&text),
             text: Box::default(),
-            lines: IndexMap::default(),
+            lines: IndexMap::with_capacity_and_hasher(text.len() / SHORT, RandomState::new()),
             skipped: 0,
             first_skipped: None,
         };
@@ -163,6 +165,11 @@ impl Table {
     /// It has this symbol.
     pub fn contains(&self, symbol: &Symbol) -> bool {
         self.lines.contains_key(symbol)
+    }
+
+    /// It has the same symbols as `other`, in the same order: most rewrites do.
+    pub fn is_like(&self, other: &Table) -> bool {
+        self.lines.len() == other.lines.len() && self.lines.keys().eq(other.lines.keys())
     }
 
     /// Its symbols.
