@@ -13,7 +13,7 @@ use super::{
     board::{SharedBoard, When},
     table::Table,
 };
-use crate::store::quotes::Symbol;
+use crate::{limits::MAX_FED, store::quotes::Symbol};
 
 /// How often the file is written, if there is anything new.
 const EVERY: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ impl Snapshot {
     /// # Errors
     /// When there is one that cannot be read.
     pub fn load(path: PathBuf, board: SharedBoard) -> io::Result<Self> {
-        match std::fs::read(&path).map(|text| Table::parse(text.into())) {
+        match read(&path) {
             Ok(table) => {
                 if table.skipped() > 0 {
                     tracing::warn!("{}: lines that are no quotes are skipped: {}", path.display(), table.skipped());
@@ -79,6 +79,14 @@ impl Snapshot {
     pub const fn period() -> Duration {
         EVERY
     }
+}
+
+fn read(path: &Path) -> io::Result<Table> {
+    // No server has written it if it is larger than all that feeders may have sent.
+    if std::fs::metadata(path)?.len() > MAX_FED {
+        return Err(io::Error::other(format!("it is larger than {MAX_FED} bytes")));
+    }
+    Ok(Table::parse(std::fs::read(path)?.into()))
 }
 
 /// Payloads as a table. A payload never holds an LF; a CR at its end is told from the line's by that one.
