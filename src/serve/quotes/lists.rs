@@ -235,19 +235,30 @@ impl Lists {
     }
 }
 
-/// The hashes of lists, of which a later one may take an earlier one's place: whether a list is among them decides where
-/// it begins, no more.
+/// The hashes of lists, in sets of a few that share their places: a later one takes an earlier one's where its set is full.
+/// Whether a list is among them decides where it begins, no more.
 #[derive(Default)]
 struct Forgotten(Vec<u64>);
 
 impl Forgotten {
+    const SET: usize = 4;
+
     fn note(&mut self, hash: u64) {
         self.0.resize(LISTS_REMEMBERED, 0);
-        self.0[hash as usize % LISTS_REMEMBERED] = hash;
+        let start = Self::start(hash);
+        let set = &mut self.0[start..start + Self::SET];
+        let place = set.iter().position(|known| [0, hash].contains(known));
+        // The low bits have chosen the set.
+        set[place.unwrap_or((hash >> 32) as usize % Self::SET)] = hash;
     }
 
     fn has(&self, hash: u64) -> bool {
-        self.0.get(hash as usize % LISTS_REMEMBERED) == Some(&hash)
+        let start = Self::start(hash);
+        self.0.get(start..start + Self::SET).is_some_and(|set| set.contains(&hash))
+    }
+
+    fn start(hash: u64) -> usize {
+        hash as usize % (LISTS_REMEMBERED / Self::SET) * Self::SET
     }
 }
 
