@@ -275,7 +275,8 @@ fn converse(worker: Rc<Worker>, socket: Ready, id: u32) -> impl Future<Output = 
                 Wait::Readable => socket.readable().await.is_ok(),
                 Wait::Writable => socket.writable().await.is_ok(),
                 Wait::Inflated => worker.nudged(id).await,
-                Wait::Others => true,
+                // By way of the ring, which would not be looked at while there is always something to do.
+                Wait::Others => socket.writable().await.is_ok(),
                 Wait::Closed => break,
             };
             if !ready {
