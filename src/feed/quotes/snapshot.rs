@@ -32,7 +32,7 @@ impl Snapshot {
     /// Takes in what the file at `path` holds, if there is one.
     ///
     /// # Errors
-    /// When there is one that cannot be read.
+    /// When there is one that cannot be read, or for which there is no room.
     pub fn load(path: PathBuf, board: SharedBoard) -> io::Result<Self> {
         match read(&path) {
             Ok(table) => {
@@ -41,9 +41,8 @@ impl Snapshot {
                 }
                 let batch = table.quotes().map(|(symbol, payload)| (*symbol, Box::from(payload))).collect();
                 // What was sent after it was written is gone, so that whoever has that must be told.
-                if let Err(error) = board.lock().update(batch, When::Now) {
-                    tracing::error!("the snapshot {} is not served: {error}", path.display());
-                }
+                // To go on without them would be to write the next snapshot over them.
+                board.lock().update(batch, When::Now).map_err(io::Error::other)?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),

@@ -35,7 +35,7 @@ pub struct Line {
 struct Form {
     text: Box<[u8]>,
     payload: Range<u32>,
-    /// In the code of the markets that it is in. None inside: a byte of it has no code.
+    /// In the code of the markets that it is in. None inside: it is too long, or a byte of it has no code.
     coded: OnceBox<Option<BitRun>>,
 }
 
