@@ -15,6 +15,8 @@
 //!   functions of bytes, a store and a clock.
 //! - [`store`] holds the entries. An entry is one immutable version of one path in all its codings.
 //! - [`feed`] watches the data directory and publishes each new version.
+//! - Quotes have a place in each of the three: [`feed::quotes`] makes markets of tables and of what programs send,
+//!   [`store::quotes`] holds the one of the moment and joins lists of it, [`serve::quotes`] answers them.
 //! - [`mz`] makes the `.mz` files that the feed takes as they are; `tools/myzip` is its program.
 //! - [`admin`] answers health checks and metrics on a listener of its own.
 //! - [`config`] turns flags, environment and file into one checked value; [`limits`] holds every bound.

@@ -183,16 +183,6 @@ impl Market {
         &self.quotes[number / CHUNK][number % CHUNK]
     }
 
-    /// How many symbols are or were known.
-    pub fn len(&self) -> usize {
-        self.numbers.len()
-    }
-
-    /// No symbol has ever been known.
-    pub fn is_empty(&self) -> bool {
-        self.numbers.is_empty()
-    }
-
     /// The code of all its lines.
     pub fn code(&self) -> &Code {
         &self.code
