@@ -109,6 +109,14 @@ struct ServeArgs {
     #[arg(long, value_name = "N", env = "CLOUDIA_MAX_CONNECTIONS")]
     max_connections: Option<usize>,
 
+    /// Answer 503 beyond so many connections of one address, or of one IPv6 /64 [default: no limit]
+    #[arg(long, value_name = "N", env = "CLOUDIA_MAX_CONNECTIONS_PER_IP")]
+    max_connections_per_ip: Option<u32>,
+
+    /// When there are too many connections, close the longest idle one instead of refusing the new one
+    #[arg(long, env = "CLOUDIA_EVICT_IDLE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    evict_idle: Option<bool>,
+
     /// Hold at most so many bytes of files; what does not fit is not served [default: no limit]
     #[arg(long, value_name = "SIZE", env = "CLOUDIA_MEMORY_LIMIT")]
     #[serde(deserialize_with = "from_text")]
@@ -215,6 +223,10 @@ pub struct Config {
     pub user: Option<String>,
     /// None: what the descriptor limit allows.
     pub max_connections: Option<usize>,
+    /// Of one address; None: no limit.
+    pub max_connections_per_ip: Option<u32>,
+    /// The longest idle connection makes room for a new one.
+    pub evict_idle: bool,
     /// Bytes of files to hold at the most; None: no limit.
     pub memory_limit: Option<u64>,
     /// How to wait.
@@ -291,6 +303,8 @@ impl ServeArgs {
             grace: self.grace.or(below.grace),
             user: self.user.or(below.user),
             max_connections: self.max_connections.or(below.max_connections),
+            max_connections_per_ip: self.max_connections_per_ip.or(below.max_connections_per_ip),
+            evict_idle: self.evict_idle.or(below.evict_idle),
             memory_limit: self.memory_limit.or(below.memory_limit),
             io: self.io.or(below.io),
             // There are no flags for these.
@@ -312,6 +326,9 @@ impl ServeArgs {
         }
         if self.max_connections == Some(0) {
             return Err("max-connections is 0, it must be at least 1".to_owned());
+        }
+        if self.max_connections_per_ip == Some(0) {
+            return Err("max-connections-per-ip is 0, it must be at least 1".to_owned());
         }
         let twice = self.listen.iter().enumerate().find(|(at, address)| self.listen[..*at].contains(address));
         if let Some((_, address)) = twice {
@@ -339,6 +356,8 @@ impl ServeArgs {
             grace: within("grace", self.grace, 0, 5)?,
             user: self.user,
             max_connections: self.max_connections,
+            max_connections_per_ip: self.max_connections_per_ip,
+            evict_idle: self.evict_idle.unwrap_or(false),
             memory_limit: self.memory_limit.map(|Size(bytes)| bytes),
             io: self.io.unwrap_or_default(),
             quotes: self.quotes.check()?,
@@ -346,7 +365,7 @@ impl ServeArgs {
     }
 }
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "data",
     "listen",
     "admin",
@@ -357,6 +376,8 @@ const KEYS: [&str; 13] = [
     "grace",
     "user",
     "max_connections",
+    "max_connections_per_ip",
+    "evict_idle",
     "memory_limit",
     "io",
     "quotes",

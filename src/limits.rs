@@ -3,6 +3,8 @@
 //! Values that an operator may change are defaults of [`crate::config`]; what stands here is either a
 //! protocol bound that clients can rely on or the size of a buffer that follows from one.
 
+use std::time::Duration;
+
 /// A request head longer than this is answered 431. Proxies prepend a few KiB of their own fields; browsers stay below 8 KiB.
 pub const MAX_HEAD: usize = 16 * 1024;
 
@@ -141,12 +143,27 @@ pub const SOMAXCONN_ADVISED: u32 = 4096;
 /// A descriptor limit below this holds fewer connections than one busy page has readers: a warning at start says so.
 pub const DESCRIPTORS_ADVISED: u64 = 10_000;
 
-/// Descriptors kept back from connections, for files, rings, listeners and the admin listener.
-pub const DESCRIPTORS_RESERVED: u64 = 256;
+/// Descriptors that each worker keeps back from connections: for its ring, its listeners and timers, what lingers with a 503,
+/// and in a table that threads share the files and the admin listener as well.
+pub const DESCRIPTORS_RESERVED: u64 = 512;
 
 /// Connections over the budget that may linger with their 503, for each worker; past them the 503 is sent and the
 /// socket closed at once.
-pub const SHED_LINGERING: usize = 64;
+pub const REFUSALS_LINGERING: usize = 256;
+
+/// Connections that a worker refuses in a row before it pauses for [`REFUSAL_PAUSE`]: 6,400 a second, which is a tenth of a
+/// core, and empties a listen queue of [`SOMAXCONN_ADVISED`] in less than a second. What comes faster waits there, and is
+/// refused by the kernel when that is full.
+pub const REFUSALS_IN_A_ROW: u32 = 64;
+
+/// See [`REFUSALS_IN_A_ROW`].
+pub const REFUSAL_PAUSE: Duration = Duration::from_millis(10);
+
+/// Idle connections that one look for the longest idle remembers: as many can be closed in a tick.
+pub const EVICTION_CANDIDATES: usize = 4096;
+
+/// Parts of the table of clients, each behind a lock of its own, so that workers seldom wait for each other.
+pub const BUDGET_SHARDS: usize = 64;
 
 /// The worker's clock ticks this often; a deadline is met at most one tick late and never early.
 pub const TICKS_PER_SECOND: u32 = 2;
@@ -178,6 +195,7 @@ const _: () = {
     assert!(INLINE_BODY < SEND_BATCH);
     assert!(MAX_DISCARDED_BODY > MAX_CHUNK_EXTRAS as u64);
     assert!(STORE_SHARDS.is_power_of_two());
+    assert!(REFUSALS_LINGERING as u64 <= DESCRIPTORS_RESERVED / 2);
     assert!(MAX_SYMBOL < 256, "the length of a symbol is held in a byte");
     assert!(MAX_TABLE_LINE as u64 <= MAX_FED && MAX_BATCH as u64 <= MAX_FED);
     assert!(MAX_LIST_ANSWER <= LIST_BYTES / 2, "an answer must not need the whole memory of answers");

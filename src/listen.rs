@@ -4,7 +4,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     os::{
-        fd::{AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::{fs::FileTypeExt, net::UnixStream},
     },
     path::{Path, PathBuf},
@@ -47,6 +47,15 @@ impl fmt::Display for Address {
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
+}
+
+/// A listening socket, by its number. It is open in the main thread's table of descriptors until the workers have ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Listener {
+    /// The number.
+    pub socket: RawFd,
+    /// Another process listens on it as well, so that it is not to be shut, nor its queue emptied, at the end.
+    pub lasts: bool,
 }
 
 /// One address, and a listener on it for each worker.
@@ -112,6 +121,13 @@ impl Bound {
             Ok(listener)
         })?;
         Ok(Self { address: Address::Unix(path.into()), listeners: vec![listener], name: Some(path.into()) })
+    }
+
+    /// The listeners of worker `number` of so many: each has one at least, and each listener has a worker at least.
+    pub fn listeners_of(&self, number: usize, workers: usize) -> impl Iterator<Item = Listener> {
+        let count = self.listeners.len();
+        let places = (number..count.max(workers)).step_by(workers);
+        places.map(move |place| Listener { socket: self.listeners[place % count].as_raw_fd(), lasts: false })
     }
 
     /// A URL that reaches the address from this machine.
@@ -218,8 +234,8 @@ fn set_not_sent_low_water(socket: &OwnedFd, bytes: u32) -> io::Result<()> {
 
 /// What came of an attempt to accept.
 pub enum Accept {
-    /// A connection.
-    Connection(OwnedFd),
+    /// A connection, and whose it is, if that was asked for and it comes from anywhere.
+    Connection(OwnedFd, Option<SocketAddr>),
     /// None is waiting.
     Empty,
     /// The connection that was waiting is gone; there may be others.
@@ -230,11 +246,16 @@ pub enum Accept {
     Shut,
 }
 
-/// Accepts a connection that never blocks.
-pub fn accept(listener: BorrowedFd<'_>) -> Accept {
+/// Accepts a connection that never blocks. `ask`: whose it is.
+pub fn accept(listener: BorrowedFd<'_>, ask: bool) -> Accept {
     use rustix::io::Errno;
-    match rustix::net::accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-        Ok(socket) => Accept::Connection(socket),
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let accepted = match ask {
+        true => rustix::net::acceptfrom_with(listener, flags),
+        false => rustix::net::accept_with(listener, flags).map(|socket| (socket, None)),
+    };
+    match accepted {
+        Ok((socket, peer)) => Accept::Connection(socket, peer.and_then(|peer| SocketAddr::try_from(peer).ok())),
         Err(Errno::AGAIN) => Accept::Empty,
         Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => Accept::Exhausted(error.into()),
         Err(Errno::INVAL | Errno::BADF | Errno::NOTSOCK) => Accept::Shut,

@@ -129,11 +129,12 @@ pub fn run(config: Config) -> Result<(), Error> {
 
     start_inflating(store.clone())?;
     quotes::start(&config, &store, feeders.as_ref(), &board, snapshot.as_ref())?;
-    let max_connections = max_connections(config.max_connections, limit);
+    let most = Most::of(&config, limit, workers);
+    let max_connections = most.in_total;
     if let Some(asked) = config.max_connections.filter(|asked| *asked > max_connections) {
         tracing::warn!("--max-connections {asked} is more than the descriptor limit allows: {max_connections} it is");
     }
-    let controls = start_workers(&config, io, &mut bound, &store, worker_stats, max_connections, &events)?;
+    let controls = start_workers(&config, io, &bound, &store, worker_stats, most, &events)?;
     stage.set(Stage::Ready);
     let quotes = &feed_stats.quotes;
     let facts =
@@ -205,14 +206,15 @@ fn drain(event: &mpsc::Receiver<Event>, controls: &[Arc<Control>], grace: Durati
 fn start_workers(
     config: &Config,
     io: Io,
-    bound: &mut [Bound],
+    bound: &[Bound],
     store: &Arc<Store>,
     stats: Vec<Arc<WorkerStats>>,
-    max_connections: usize,
+    most: Most,
     events: &Sender<Event>,
 ) -> Result<Vec<Arc<Control>>, Error> {
     let cpus = allowed_cpus();
-    let budget = Arc::new(Budget::new(max_connections));
+    let budget = Arc::new(Budget::new(most.in_total, config.max_connections_per_ip));
+    let workers = stats.len();
     let mut controls = Vec::with_capacity(stats.len());
     for (number, stats) in stats.into_iter().enumerate() {
         let control = Arc::new(Control::new().map_err(|error| start_error("a worker", &error))?);
@@ -220,11 +222,14 @@ fn start_workers(
         let setup = Setup {
             cpu: cpus.get(number % cpus.len().max(1)).copied(),
             io,
-            listeners: bound.iter_mut().filter_map(|bound| bound.listeners.pop()).collect(),
+            listeners: bound.iter().flat_map(|bound| bound.listeners_of(number, workers)).collect(),
             store: store.clone(),
             stats,
             patience: Patience::from_secs(config.keep_alive_timeout, config.header_timeout, config.send_timeout),
+            grace: Duration::from_secs(config.grace.into()),
             budget: budget.clone(),
+            max_connections: most.of_a_worker,
+            evicts_idle: config.evict_idle,
             control,
         };
         start_worker(number, setup, events.clone())?;
@@ -399,11 +404,22 @@ fn raise_descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// What the descriptor limit leaves for connections, or less if less was asked for.
-fn max_connections(asked: Option<usize>, limit: u64) -> usize {
-    let reserved = DESCRIPTORS_RESERVED.min(limit / 2);
-    let possible = usize::try_from(limit - reserved).unwrap_or(usize::MAX);
-    asked.map_or(possible, |asked| asked.min(possible))
+/// The most connections that there may be.
+#[derive(Clone, Copy)]
+struct Most {
+    of_a_worker: usize,
+    in_total: usize,
+}
+
+impl Most {
+    /// What the descriptor limit leaves for connections, or less if less was asked for. It holds for each worker where each
+    /// can have a table of its own, else for all together.
+    fn of(config: &Config, limit: u64, workers: usize) -> Self {
+        let possible = usize::try_from(limit - DESCRIPTORS_RESERVED.min(limit / 2)).unwrap_or(usize::MAX);
+        let of_a_worker = if worker::probe_own_descriptors() { possible } else { possible.div_ceil(workers) };
+        let possible = of_a_worker.saturating_mul(workers);
+        Self { of_a_worker, in_total: config.max_connections.map_or(possible, |asked| asked.min(possible)) }
+    }
 }
 
 fn warn_of_small_limits(limit: u64, max_connections: usize) {

@@ -53,6 +53,8 @@ pub struct WorkerStats {
     pub open: Counter,
     /// Connections over the budget, answered 503.
     pub shed: Counter,
+    /// Idle connections that gave their place to new ones.
+    pub evicted: Counter,
     /// Connections cut by a deadline without an answer.
     pub timed_out: Counter,
     /// Lists of quotes that were joined.

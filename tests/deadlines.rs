@@ -443,7 +443,7 @@ fn the_last_word_lingers_for_two_seconds() {
 #[test]
 fn one_that_is_over_the_budget_lingers_as_well() {
     let mut scene = Scene::new();
-    scene.connection.shed(&scene.client, &mut scene.desk);
+    scene.connection.refuse(&scene.client, &mut scene.desk);
     assert_eq!(scene.fate(), Fate::Told(503));
     scene.say(get("/small.txt"));
     assert_eq!(scene.answers(), [503]);
@@ -482,7 +482,7 @@ fn ticks_may_come_late() {
 fn draining_closes_what_has_nothing_to_wait_for() {
     let drain = |scene: &mut Scene| {
         scene.desk.draining = true;
-        scene.connection.on_drain(&scene.client);
+        scene.connection.close_if_idle(&scene.client);
         scene.run();
     };
     for mut scene in [Scene::new(), Scene::idle()] {

@@ -164,7 +164,7 @@ fn a_second_signal_ends_it_at_once() {
 #[test]
 fn idle_connections_are_closed() {
     let site = Site::new();
-    let mut server = patient(&site);
+    let mut server = Server::builder(&site).flag("--grace", 2).start();
     let mut idle: Vec<Conn> = (0..20).map(|_| server.connect()).collect();
     idle.iter_mut().take(10).for_each(Conn::assert_open);
     server.signal("TERM");
@@ -306,7 +306,7 @@ fn workers_that_share_a_socket_all_stop() {
     let (path, flag) = socket(&site);
     for _ in 0..10 {
         let launch = Server::builder(&site).listen(own_address()).flag("--listen", &flag).workers(4);
-        let mut server = launch.flag("--grace", LONG_GRACE).start();
+        let mut server = launch.flag("--grace", 2).start();
         assert_serves(&path);
         let mut idle: Vec<Conn> = (0..8).map(|_| server.connect()).collect();
         idle.iter_mut().for_each(Conn::assert_open);

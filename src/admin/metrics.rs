@@ -55,6 +55,11 @@ fn workers(overview: &Overview, families: &mut Families) {
             overview.sum(|worker| worker.shed.get()),
         ),
         (
+            "cloudia_connections_evicted_total",
+            "Idle connections that gave their place to new ones.",
+            overview.sum(|worker| worker.evicted.get()),
+        ),
+        (
             "cloudia_connections_timed_out_total",
             "Connections cut by a deadline without an answer.",
             overview.sum(|worker| worker.timed_out.get()),

@@ -120,7 +120,8 @@ pub struct Desk {
     pub nudge: Option<Nudge>,
     store: Arc<Store>,
     stats: Arc<WorkerStats>,
-    patience: Patience,
+    /// How long clients may take.
+    pub patience: Patience,
     inbox: Box<[u8]>,
     out: Output,
     scratch: Scratch,
@@ -251,15 +252,26 @@ impl Connection {
         }
     }
 
-    /// The server is about to stop. A connection that is idle closes; any other with its next answer.
-    pub fn on_drain(&mut self, socket: &impl Socket) {
-        if matches!(self.phase, Phase::Fresh | Phase::Idle) && socket.is_quiet() {
-            self.evict(socket);
+    /// Since when nothing has come, if everything that had is answered.
+    pub fn idle_since(&self, patience: &Patience) -> Option<Tick> {
+        match self.phase {
+            Phase::Fresh => Some(self.deadline.saturating_sub(patience.head)),
+            Phase::Idle => Some(self.deadline.saturating_sub(patience.idle)),
+            _ => None,
         }
     }
 
+    /// Closes a connection that is idle. Whether it was.
+    pub fn close_if_idle(&mut self, socket: &impl Socket) -> bool {
+        let is_idle = matches!(self.phase, Phase::Fresh | Phase::Idle) && socket.is_quiet();
+        if is_idle {
+            self.evict(socket);
+        }
+        is_idle
+    }
+
     /// Refuses a connection that is over the budget.
-    pub fn shed(&mut self, socket: &impl Socket, desk: &mut Desk) {
+    pub fn refuse(&mut self, socket: &impl Socket, desk: &mut Desk) {
         desk.out.clear();
         let site =
             Site { store: &desk.store, clock: &desk.clock, stats: &desk.stats, draining: desk.draining, nudge: None };

@@ -12,7 +12,7 @@ use std::{
     task::Waker,
 };
 
-use super::{Slots, socket::Raw};
+use super::{slots::Slots, socket::Raw};
 use crate::{
     limits::{DEFERRED_ANSWER, RECEIVE, SIDE_BY_SIDE},
     serve::{Desk, Socket, Wait, output::Output},

@@ -1,39 +1,12 @@
-//! What the workers share with the main thread: a count of connections, and an order to stop.
+//! How the main thread tells a worker to stop.
 
 use std::{
     io,
     os::fd::OwnedFd,
-    sync::atomic::{AtomicU8, AtomicUsize, Ordering},
+    sync::atomic::{AtomicU8, Ordering},
 };
 
 use rustix::event::{EventfdFlags, eventfd};
-
-/// The connections of all workers, counted. It is written when one opens or closes, never for a request.
-pub struct Budget {
-    open: AtomicUsize,
-    max: usize,
-}
-
-impl Budget {
-    /// At most `max` connections.
-    pub fn new(max: usize) -> Self {
-        Self { open: AtomicUsize::new(0), max }
-    }
-
-    /// Counts one more, if there may be one.
-    pub fn take(&self) -> bool {
-        let within = self.open.fetch_add(1, Ordering::Relaxed) < self.max;
-        if !within {
-            self.give_back();
-        }
-        within
-    }
-
-    /// Counts one less.
-    pub fn give_back(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// The wire from the main thread to one worker.
 pub struct Control {
@@ -45,10 +18,12 @@ pub struct Control {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Order {
-    /// Stop accepting, finish what is being answered, then end.
+    /// Close the listeners, finish what is being answered, then end.
     Drain = 1,
+    /// As `Drain`, but leave the listeners as they are: another process accepts from them.
+    HandOver = 2,
     /// End.
-    Stop = 2,
+    Stop = 3,
 }
 
 impl Control {

@@ -4,35 +4,38 @@
 //! [`crate::serve`], so nothing lives across a wait but the future's few words. No timer is set per request: the worker
 //! looks at its table of deadlines when its one timer ticks.
 
+mod accept;
 mod batch;
+mod budget;
 mod control;
+mod slots;
 mod socket;
 
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     io,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     rc::Rc,
     sync::Arc,
     task::{Poll, Waker},
+    time::Duration,
 };
 
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 use nix::sys::signal::SigSet;
-use rustix::{
-    event::{EventfdFlags, eventfd},
-    time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec},
-};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
 use batch::Batch;
-pub use control::{Budget, Control, Order};
+pub use budget::Budget;
+pub use control::{Control, Order};
+use slots::Slots;
 use socket::{Raw, Ready};
 
 use crate::{
-    limits::{ACCEPTS_PER_TURN, BACKLOG, RING_ENTRIES, SHED_LINGERING, TICKS_PER_SECOND},
-    listen::{self, Accept},
-    serve::{Connection, Desk, Patience, Socket, Tick, Wait},
+    limits::{RING_ENTRIES, TICKS_PER_SECOND},
+    listen::Listener,
+    serve::{Desk, Patience, Socket, Tick, Wait},
     stats::WorkerStats,
     store::Store,
 };
@@ -53,15 +56,21 @@ pub struct Setup {
     /// How to wait.
     pub io: Io,
     /// A listener of each address.
-    pub listeners: Vec<OwnedFd>,
+    pub listeners: Vec<Listener>,
     /// What to serve.
     pub store: Arc<Store>,
     /// Where to count.
     pub stats: Arc<WorkerStats>,
     /// How long clients may take.
     pub patience: Patience,
+    /// How long the end may take.
+    pub grace: Duration,
     /// Connections of all workers.
     pub budget: Arc<Budget>,
+    /// Connections of this one at the most.
+    pub max_connections: usize,
+    /// Over the budget, the connection that has been idle for longest is closed, instead of the new one being refused.
+    pub evicts_idle: bool,
     /// How the worker is told to stop.
     pub control: Arc<Control>,
 }
@@ -89,11 +98,19 @@ pub fn run(setup: Setup) -> io::Result<()> {
         let _ = rustix::thread::sched_setaffinity(None, &cpus);
     }
     block_signals()?;
-    own_descriptors(&setup);
+    let own = own_descriptors(&setup);
+    let listeners = setup.listeners.iter().map(|listener| own_listener(*listener, own)).collect::<io::Result<_>>()?;
     match setup.io {
-        Io::Uring => uring_runtime()?.block_on(serve(setup)),
-        Io::Epoll => RuntimeBuilder::<LegacyDriver>::new().build()?.block_on(serve(setup)),
+        Io::Uring => uring_runtime()?.block_on(serve(setup, listeners)),
+        Io::Epoll => RuntimeBuilder::<LegacyDriver>::new().build()?.block_on(serve(setup, listeners)),
     }
+}
+
+/// Finds out whether a worker can have a table of descriptors of its own, and with it the whole limit.
+pub fn probe_own_descriptors() -> bool {
+    // SAFETY: no descriptor has this number, so nothing is closed.
+    let probe = || unsafe { close_range(RawFd::MAX, RawFd::MAX) };
+    std::thread::scope(|scope| scope.spawn(probe).join()).unwrap_or(false)
 }
 
 /// Signals are for the other threads: their handler wakes a thread by a descriptor that this one is about to give up.
@@ -101,14 +118,15 @@ fn block_signals() -> io::Result<()> {
     SigSet::all().thread_block().map_err(io::Error::from)
 }
 
-/// Gives this thread a descriptor table of its own, with the standard streams and what `setup` holds.
+/// Gives this thread a descriptor table of its own, with the standard streams and what `setup` holds. Whether it has one.
 ///
 /// In a table that threads share, every system call on a socket counts references to it with atomic operations; alone in
-/// its table, a thread is spared them. That is 3 % of a request.
-fn own_descriptors(setup: &Setup) {
-    let mut kept: Vec<RawFd> = setup.listeners.iter().map(AsRawFd::as_raw_fd).collect();
+/// its table, a thread is spared them. That is 3 % of a request. And the descriptor limit holds for each table.
+fn own_descriptors(setup: &Setup) -> bool {
+    let mut kept: Vec<RawFd> = setup.listeners.iter().map(|listener| listener.socket).collect();
     kept.push(setup.control.event().as_raw_fd());
     kept.sort_unstable();
+    let mut own = true;
     let mut first = 3;
     for end in kept.into_iter().chain([RawFd::MAX]) {
         if first < end {
@@ -116,10 +134,31 @@ fn own_descriptors(setup: &Setup) {
             // that another thread uses. This thread uses none but the kept ones: it has only just begun, with `setup`.
             // Where the kernel does not know the flag (before 5.9), or forbids it, it closes nothing, and the table stays
             // shared.
-            unsafe { libc::close_range(first as u32, end as u32 - 1, libc::CLOSE_RANGE_UNSHARE as i32) };
+            own &= unsafe { close_range(first, end - 1) };
         }
         first = first.max(end.saturating_add(1));
     }
+    own
+}
+
+/// Closes the descriptors from `first` to `last` in a copy of the table that is this thread's own.
+///
+/// # Safety
+/// This thread must not use them any more.
+unsafe fn close_range(first: RawFd, last: RawFd) -> bool {
+    // SAFETY: what it closes is in a table of this thread's own, and the caller does not use it.
+    unsafe { libc::close_range(first as u32, last as u32, libc::CLOSE_RANGE_UNSHARE as i32) == 0 }
+}
+
+/// The listener for this thread to close: of its own table, or a second one of the table that all threads share.
+fn own_listener(listener: Listener, own: bool) -> io::Result<(OwnedFd, bool)> {
+    let socket = match own {
+        // SAFETY: it is open, since `own_descriptors` has kept it, and in this thread's table nobody else owns it.
+        true => unsafe { OwnedFd::from_raw_fd(listener.socket) },
+        // SAFETY: the main thread keeps it open for as long as there are workers.
+        false => unsafe { BorrowedFd::borrow_raw(listener.socket) }.try_clone_to_owned()?,
+    };
+    Ok((socket, listener.lasts))
 }
 
 /// A ring with the best flags that the kernel takes: they are worth a third of the CPU of a request, because completions
@@ -145,7 +184,9 @@ struct Worker {
     slots: RefCell<Slots>,
     stats: Arc<WorkerStats>,
     budget: Arc<Budget>,
-    listeners: Vec<RawFd>,
+    max_connections: usize,
+    evicts_idle: bool,
+    listeners: Vec<Listener>,
     /// Connections that are ready.
     batch: RefCell<Batch>,
     /// See [`Worker::turn`].
@@ -153,54 +194,51 @@ struct Worker {
     relay: Cell<Option<Waker>>,
     /// A descriptor to give up when there is none left to accept with.
     reserve: RefCell<Option<OwnedFd>>,
-    shed: Cell<usize>,
-    draining: Cell<bool>,
+    /// Connections that were refused and linger.
+    lingering: Cell<usize>,
+    /// When it was last said that there are no descriptors.
+    told: Cell<Option<Tick>>,
+    /// In ticks.
+    grace: Tick,
+    /// Since when it drains.
+    draining: Cell<Option<Tick>>,
     ended: Cell<bool>,
     on_end: Cell<Option<Waker>>,
-    on_tick: RefCell<Vec<Waker>>,
     /// Connections that wait for a content.
     on_nudge: RefCell<Vec<(u32, Waker)>>,
 }
 
-/// The connections by number, with the numbers that are free.
-#[derive(Default)]
-struct Slots {
-    list: Vec<Option<Slot>>,
-    free: Vec<u32>,
-}
-
-struct Slot {
-    socket: RawFd,
-    /// What it waits for, once it has been served.
-    wait: Wait,
-    shed: bool,
-    connection: Connection,
-}
-
-async fn serve(setup: Setup) -> io::Result<()> {
-    let Setup { listeners, store, stats, patience, budget, control, .. } = setup;
+async fn serve(setup: Setup, listeners: Vec<(OwnedFd, bool)>) -> io::Result<()> {
+    let Setup { store, stats, patience, grace, budget, max_connections, evicts_idle, control, .. } = setup;
     let timer = tick_timer()?;
     let worker = Rc::new(Worker {
         desk: RefCell::new(Desk::new(store, stats.clone(), patience)),
         slots: RefCell::default(),
         stats,
         budget,
-        listeners: listeners.iter().map(AsRawFd::as_raw_fd).collect(),
+        max_connections,
+        evicts_idle,
+        listeners: listeners
+            .iter()
+            .map(|(socket, lasts)| Listener { socket: socket.as_raw_fd(), lasts: *lasts })
+            .collect(),
         batch: RefCell::default(),
         giving_way: RefCell::default(),
         relay: Cell::new(None),
-        reserve: RefCell::new(reserve_descriptor()),
-        shed: Cell::new(0),
-        draining: Cell::new(false),
+        reserve: RefCell::new(accept::reserve_descriptor()),
+        lingering: Cell::new(0),
+        told: Cell::new(None),
+        grace: u32::try_from(grace.as_secs()).unwrap_or(u32::MAX).saturating_mul(TICKS_PER_SECOND),
+        draining: Cell::new(None),
         ended: Cell::new(false),
         on_end: Cell::new(None),
-        on_tick: RefCell::default(),
         on_nudge: RefCell::default(),
     });
     let nudged = control.clone();
     worker.desk.borrow_mut().nudge = Some(Arc::new(move || nudged.nudge()));
-    for listener in listeners {
-        monoio::spawn(accept(worker.clone(), Ready::new(listener)?));
+    for (listener, _) in listeners {
+        let timer = Ready::new(accept::pause_timer()?)?;
+        monoio::spawn(accept::accept(worker.clone(), Ready::new(listener)?, timer));
     }
     monoio::spawn(relay(worker.clone()));
     monoio::spawn(tick(worker.clone(), Ready::new(timer)?));
@@ -214,15 +252,6 @@ async fn serve(setup: Setup) -> io::Result<()> {
     })
     .await;
     Ok(())
-}
-
-async fn accept(worker: Rc<Worker>, listener: Ready) {
-    while listener.readable().await.is_ok() && !worker.draining.get() {
-        if worker.accept_some(listener.raw(), ACCEPTS_PER_TURN).is_break() {
-            worker.next_tick().await;
-        }
-        worker.turn().await;
-    }
 }
 
 async fn tick(worker: Rc<Worker>, timer: Ready) {
@@ -241,7 +270,8 @@ async fn obey(worker: Rc<Worker>, control: Arc<Control>, event: Ready) {
     while event.readable().await.is_ok() {
         let _ = rustix::io::read(control.event(), &mut count);
         match control.order() {
-            order if order == Order::Drain as u8 => worker.drain(),
+            order if order == Order::Drain as u8 => worker.drain(false),
+            order if order == Order::HandOver as u8 => worker.drain(true),
             order if order == Order::Stop as u8 => worker.end(),
             _ => {}
         }
@@ -294,68 +324,6 @@ fn converse(worker: Rc<Worker>, socket: Ready, id: u32) -> impl Future<Output = 
 }
 
 impl Worker {
-    /// Accepts what is waiting, `most` at the most. Break: there is no descriptor left, so it is no use to go on at once.
-    fn accept_some(self: &Rc<Self>, listener: RawFd, most: usize) -> std::ops::ControlFlow<()> {
-        // SAFETY: the listener's future owns the descriptor, and it or `drain`, which runs while that future waits, is
-        // who calls this.
-        let listener = unsafe { BorrowedFd::borrow_raw(listener) };
-        for _ in 0..most {
-            match listen::accept(listener) {
-                Accept::Connection(socket) => self.open(socket),
-                Accept::Gone => {}
-                Accept::Empty | Accept::Shut => break,
-                Accept::Exhausted(error) => {
-                    self.shed_with_reserve(listener);
-                    tracing::warn!("connections are refused: {error}; raise the descriptor limit (ulimit -n)");
-                    return std::ops::ControlFlow::Break(());
-                }
-            }
-        }
-        std::ops::ControlFlow::Continue(())
-    }
-
-    fn open(self: &Rc<Self>, socket: OwnedFd) {
-        self.stats.accepted.add(1);
-        let raw = socket.as_raw_fd();
-        let within = self.budget.take();
-        let lingers = within || self.shed.get() < SHED_LINGERING;
-        let mut connection = Connection::new(&self.desk.borrow());
-        if !within {
-            self.stats.shed.add(1);
-            self.desk.borrow_mut().clock.refresh();
-            connection.shed(&Raw(raw), &mut self.desk.borrow_mut());
-        }
-        if !lingers {
-            return;
-        }
-        let Ok(socket) = Ready::new(socket) else {
-            if within {
-                self.budget.give_back();
-            }
-            return;
-        };
-        match within {
-            true => self.stats.open.add(1),
-            false => self.shed.set(self.shed.get() + 1),
-        }
-        let id = self.slots.borrow_mut().insert(Slot { socket: raw, wait: Wait::Readable, shed: !within, connection });
-        monoio::spawn(converse(self.clone(), socket, id));
-    }
-
-    /// Descriptors have run out: the one in reserve accepts a connection, to tell it so, and is taken back.
-    fn shed_with_reserve(&self, listener: BorrowedFd<'_>) {
-        let mut reserve = self.reserve.borrow_mut();
-        drop(reserve.take());
-        if let Accept::Connection(socket) = listen::accept(listener) {
-            self.stats.accepted.add(1);
-            self.stats.shed.add(1);
-            let mut desk = self.desk.borrow_mut();
-            desk.clock.refresh();
-            Connection::new(&desk).shed(&Raw(socket.as_raw_fd()), &mut desk);
-        }
-        *reserve = reserve_descriptor();
-    }
-
     fn on_ready(&self, id: u32) -> Wait {
         let mut slots = self.slots.borrow_mut();
         let Some(slot) = slots.get(id) else {
@@ -366,32 +334,21 @@ impl Worker {
         slot.connection.on_ready(&Raw(slot.socket), &mut desk)
     }
 
-    fn release(&self, id: u32) {
-        let Some(slot) = self.slots.borrow_mut().remove(id) else {
-            return;
-        };
-        if slot.shed {
-            self.shed.set(self.shed.get() - 1);
-        } else {
-            self.budget.give_back();
-            self.stats.open.sub(1);
-        }
-        self.end_if_drained();
-    }
-
     fn tick(&self, count: u64) {
         let mut desk = self.desk.borrow_mut();
         desk.tick = desk.tick.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
         desk.clock.refresh();
         let mut slots = self.slots.borrow_mut();
-        for slot in slots.list.iter_mut().flatten() {
+        let closing = self.draining.get().and_then(|since| closing(since, self.grace, desk.tick));
+        for (id, slot) in slots.iter_mut() {
             if slot.connection.deadline() <= desk.tick {
                 slot.connection.on_deadline(&Raw(slot.socket), &mut desk);
+            } else if closing.is_some_and(|(turn, turns)| id % turns < turn) {
+                slot.connection.close_if_idle(&Raw(slot.socket));
             }
         }
         let mut is_over = |id: u32| slots.get(id).is_none_or(|slot| slot.connection.deadline() == Tick::MAX);
         self.on_nudge.borrow_mut().extract_if(.., |(id, _)| is_over(*id)).for_each(|(_, waker)| waker.wake());
-        self.on_tick.borrow_mut().drain(..).for_each(Waker::wake);
     }
 
     /// Serves a connection from which there is something to receive, with all others that are ready. What it waits for then.
@@ -441,37 +398,31 @@ impl Worker {
         })
     }
 
-    async fn next_tick(&self) {
-        let tick = self.desk.borrow().tick;
-        poll_fn(|context| {
-            if self.desk.borrow().tick != tick || self.draining.get() {
-                return Poll::Ready(());
-            }
-            self.on_tick.borrow_mut().push(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
+    fn draining(&self) -> bool {
+        self.draining.get().is_some()
     }
 
-    /// Takes in what has already connected, closes the listeners and every idle connection, and ends when the others do.
-    fn drain(self: &Rc<Self>) {
-        if self.draining.replace(true) {
+    /// Accepts no more, lets every connection close with its next answer or when [`closing`] says so, and ends when none is
+    /// left. Listeners that are shared with another process, as all are when they are `handed_over`, are left to that one.
+    fn drain(self: &Rc<Self>, handed_over: bool) {
+        if self.draining() {
             return;
         }
-        self.desk.borrow_mut().draining = true;
-        for listener in &self.listeners {
-            let _ = self.accept_some(*listener, BACKLOG as usize);
+        let mut desk = self.desk.borrow_mut();
+        desk.draining = true;
+        self.draining.set(Some(desk.tick));
+        drop(desk);
+        for listener in self.listeners.iter().filter(|listener| !(handed_over || listener.lasts)) {
+            // It has connected, so it is answered.
+            self.accept_all(listener.socket);
             // Ends the wait of the listener's future, which closes it.
-            Raw(*listener).shut();
-        }
-        for slot in self.slots.borrow_mut().list.iter_mut().flatten() {
-            slot.connection.on_drain(&Raw(slot.socket));
+            Raw(listener.socket).shut();
         }
         self.end_if_drained();
     }
 
     fn end_if_drained(&self) {
-        if self.draining.get() && self.slots.borrow().is_empty() {
+        if self.draining() && self.slots.borrow().is_empty() {
             self.end();
         }
     }
@@ -484,38 +435,13 @@ impl Worker {
     }
 }
 
-impl Slots {
-    fn insert(&mut self, slot: Slot) -> u32 {
-        match self.free.pop() {
-            Some(id) => {
-                self.list[id as usize] = Some(slot);
-                id
-            }
-            None => {
-                self.list.push(Some(slot));
-                // Descriptors are 32-bit numbers, and each slot has one.
-                (self.list.len() - 1) as u32
-            }
-        }
-    }
-
-    fn get(&mut self, id: u32) -> Option<&mut Slot> {
-        self.list.get_mut(id as usize)?.as_mut()
-    }
-
-    fn remove(&mut self, id: u32) -> Option<Slot> {
-        let slot = self.list.get_mut(id as usize)?.take()?;
-        self.free.push(id);
-        Some(slot)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.free.len() == self.list.len()
-    }
-}
-
-fn reserve_descriptor() -> Option<OwnedFd> {
-    eventfd(0, EventfdFlags::CLOEXEC).ok()
+/// Of the connections that stay idle while a worker drains, those of the first so many numbers of so many are to be closed
+/// now: none in the first half of the grace, when whoever polls has time to be told so with an answer, all before its end.
+fn closing(since: Tick, grace: Tick, now: Tick) -> Option<(u32, u32)> {
+    let first = grace / 2 + 1;
+    let turns = grace.saturating_sub(first + 1).max(1);
+    let turn = now.checked_sub(since.saturating_add(first))?;
+    Some((turn + 1, turns))
 }
 
 fn tick_timer() -> io::Result<OwnedFd> {
@@ -538,7 +464,21 @@ mod tests {
         }
         let future = size_of_future(converse);
         assert!(future <= 128, "the future of a connection takes {future} bytes");
-        let slot = size_of::<Option<Slot>>();
+        let slot = size_of::<Option<slots::Slot>>();
         assert!(slot <= 24, "the slot of a connection takes {slot} bytes");
+    }
+
+    #[test]
+    fn idle_connections_are_closed_in_the_second_half_of_the_grace() {
+        for secs in [1, 2, 5, 30, 3600] {
+            let grace = secs * TICKS_PER_SECOND;
+            let parts: Vec<_> = (0..grace).map(|tick| closing(100, grace, 100 + tick)).collect();
+            let half = grace as usize / 2;
+            assert!(parts[..=half].iter().all(Option::is_none), "{secs}: {parts:?}");
+            if secs > 1 {
+                let (turn, turns) = parts[grace as usize - 1].unwrap();
+                assert!(turn >= turns, "{secs}: {parts:?}");
+            }
+        }
     }
 }

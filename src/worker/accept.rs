@@ -1,0 +1,222 @@
+//! Taking connections in, and turning them away where there are too many.
+//!
+//! Whoever is over a budget is told so with a 503, as fast as that costs a tenth of a core. It never spins on a lack of
+//! descriptors, and never leaves the listen queue to itself for longer than a pause.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    rc::Rc,
+    time::Duration,
+};
+
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec},
+};
+
+use super::{
+    Worker,
+    budget::Client,
+    converse,
+    slots::{Place, Slot},
+    socket::{Raw, Ready},
+};
+use crate::{
+    limits::{ACCEPTS_PER_TURN, BACKLOG, REFUSAL_PAUSE, REFUSALS_IN_A_ROW, REFUSALS_LINGERING},
+    listen::{self, Accept},
+    serve::{Connection, Socket, Tick, Wait},
+};
+
+/// Accepts from `listener` until the worker drains.
+pub(super) async fn accept(worker: Rc<Worker>, listener: Ready, timer: Ready) {
+    let mut refused = 0;
+    while listener.readable().await.is_ok() && !worker.draining() {
+        refused += worker.accept_some(listener.raw(), ACCEPTS_PER_TURN);
+        if refused < REFUSALS_IN_A_ROW {
+            worker.turn().await;
+        } else {
+            refused = 0;
+            pause(&timer).await;
+        }
+    }
+}
+
+/// A timer that is not set.
+pub(super) fn pause_timer() -> io::Result<OwnedFd> {
+    Ok(rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?)
+}
+
+async fn pause(timer: &Ready) {
+    const { assert!(REFUSAL_PAUSE.as_nanos() < Duration::from_secs(1).as_nanos()) };
+    let value = Timespec { tv_sec: 0, tv_nsec: REFUSAL_PAUSE.subsec_nanos().into() };
+    let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+    // SAFETY: `timer` owns the descriptor and outlives the borrow.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(timer.raw()) };
+    // It takes no other value than the one above.
+    if rustix::time::timerfd_settime(descriptor, TimerfdTimerFlags::empty(), &once).is_ok() {
+        let _ = timer.readable().await;
+        let _ = rustix::io::read(descriptor, &mut [0; 8]);
+    }
+}
+
+impl Worker {
+    /// Accepts what is waiting, `most` at the most. How many of them were refused; where there is neither a descriptor nor
+    /// a way to refuse, as many as bring a pause.
+    pub(super) fn accept_some(self: &Rc<Self>, listener: RawFd, most: usize) -> u32 {
+        // SAFETY: the listener's future owns the descriptor, and it or `drain`, which runs while that future waits, is
+        // who calls this.
+        let listener = unsafe { BorrowedFd::borrow_raw(listener) };
+        let mut refused = 0;
+        for _ in 0..most {
+            match listen::accept(listener, self.budget.counts_clients()) {
+                Accept::Connection(socket, peer) => refused += u32::from(!self.open(socket, peer.map(Client::of))),
+                Accept::Gone => {}
+                Accept::Empty | Accept::Shut => break,
+                Accept::Exhausted(error) => {
+                    self.tell_of_exhaustion(&error);
+                    if !self.refuse_with_reserve(listener) {
+                        return REFUSALS_IN_A_ROW;
+                    }
+                    refused += 1;
+                }
+            }
+        }
+        refused
+    }
+
+    /// Everything that has connected, whoever it is, at the end.
+    pub(super) fn accept_all(self: &Rc<Self>, listener: RawFd) {
+        self.accept_some(listener, BACKLOG as usize);
+    }
+
+    /// Takes a connection in, or refuses it.
+    fn open(self: &Rc<Self>, socket: OwnedFd, client: Option<Client>) -> bool {
+        self.stats.accepted.add(1);
+        let raw = socket.as_raw_fd();
+        let within = self.admit(client);
+        let lingers = within || self.lingering.get() < REFUSALS_LINGERING;
+        let mut connection = Connection::new(&self.desk.borrow());
+        if !within {
+            self.refuse(&mut connection, raw);
+            if !lingers {
+                // What the client has already sent would make a reset of the close, and the 503 may get lost with it.
+                let _ = Raw(raw).receive(&mut [0; 4096]);
+                return false;
+            }
+        }
+        let Ok(socket) = Ready::new(socket) else {
+            if within {
+                self.give_back(client);
+            }
+            return within;
+        };
+        let place = if within { Place::Counted } else { Place::Refused };
+        match place {
+            Place::Counted => self.stats.open.add(1),
+            _ => self.lingering.set(self.lingering.get() + 1),
+        }
+        let slot = Slot { socket: raw, wait: Wait::Readable, place, connection };
+        let id = self.slots.borrow_mut().insert(slot, client.filter(|_| within));
+        monoio::spawn(converse(self.clone(), socket, id));
+        within
+    }
+
+    /// A place for a connection, if need be that of the one that has been idle for longest.
+    fn admit(&self, client: Option<Client>) -> bool {
+        if client.is_some_and(|client| !self.budget.take_of(client)) {
+            return false;
+        }
+        let admitted = self.take_place() || (self.evicts_idle && self.evict_longest_idle() && self.take_place());
+        if !admitted && let Some(client) = client {
+            self.budget.give_back_of(client);
+        }
+        admitted
+    }
+
+    fn take_place(&self) -> bool {
+        (self.stats.open.get() as usize) < self.max_connections && self.budget.take()
+    }
+
+    fn give_back(&self, client: Option<Client>) {
+        self.budget.give_back();
+        if let Some(client) = client {
+            self.budget.give_back_of(client);
+        }
+    }
+
+    fn evict_longest_idle(&self) -> bool {
+        let (tick, patience) = {
+            let desk = self.desk.borrow();
+            (desk.tick, desk.patience)
+        };
+        let mut slots = self.slots.borrow_mut();
+        let Some(id) = slots.evict_longest_idle(&patience, tick) else {
+            return false;
+        };
+        let client = slots.take_client(id);
+        if let Some(slot) = slots.get(id) {
+            slot.place = Place::Ceded;
+        }
+        self.give_back(client);
+        self.stats.open.sub(1);
+        self.stats.evicted.add(1);
+        true
+    }
+
+    /// Forgets a connection that has ended.
+    pub(super) fn release(&self, id: u32) {
+        let mut slots = self.slots.borrow_mut();
+        let client = slots.take_client(id);
+        let Some(slot) = slots.remove(id) else {
+            return;
+        };
+        match slot.place {
+            Place::Counted => {
+                self.give_back(client);
+                self.stats.open.sub(1);
+            }
+            Place::Refused => self.lingering.set(self.lingering.get() - 1),
+            Place::Ceded => {}
+        }
+        drop(slots);
+        self.end_if_drained();
+    }
+
+    fn refuse(&self, connection: &mut Connection, socket: RawFd) {
+        self.stats.shed.add(1);
+        let mut desk = self.desk.borrow_mut();
+        desk.clock.refresh();
+        connection.refuse(&Raw(socket), &mut desk);
+    }
+
+    /// Descriptors have run out: the one in reserve accepts a connection, to tell it so, and is taken back. Whether there was
+    /// one.
+    fn refuse_with_reserve(&self, listener: BorrowedFd<'_>) -> bool {
+        let mut reserve = self.reserve.borrow_mut();
+        drop(reserve.take());
+        let accepted = listen::accept(listener, false);
+        if let Accept::Connection(socket, _) = &accepted {
+            self.stats.accepted.add(1);
+            let raw = socket.as_raw_fd();
+            self.refuse(&mut Connection::new(&self.desk.borrow()), raw);
+            let _ = Raw(raw).receive(&mut [0; 4096]);
+        }
+        let was_there = matches!(accepted, Accept::Connection(..));
+        drop(accepted);
+        *reserve = reserve_descriptor();
+        was_there
+    }
+
+    fn tell_of_exhaustion(&self, error: &io::Error) {
+        let now = self.desk.borrow().tick;
+        if self.told.replace(Some(now)).is_none_or(|told: Tick| told != now) {
+            tracing::warn!("connections are refused: {error}; raise the descriptor limit (ulimit -n)");
+        }
+    }
+}
+
+/// See [`Worker::reserve`].
+pub(super) fn reserve_descriptor() -> Option<OwnedFd> {
+    eventfd(0, EventfdFlags::CLOEXEC).ok()
+}
