@@ -1,10 +1,11 @@
 //! From a configuration to a running server, and to its end.
 
+mod facts;
+mod process;
 mod quotes;
 
 use std::{
-    io::{self, IsTerminal, Write},
-    num::NonZero,
+    io,
     path::Path,
     sync::{
         Arc,
@@ -14,11 +15,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use facts::Facts;
 use parking_lot::FairMutex;
-use rustix::{
-    process::{Resource, Rlimit, getrlimit, setrlimit},
-    thread::{CapabilitySet, CapabilitySets, set_capabilities},
-};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -27,11 +25,11 @@ use signal_hook::{
 use crate::{
     admin::{self, Overview},
     config::{Admin, Config, IoChoice},
-    feed::{Feed, Summary, quotes::board::Board},
-    limits::{DESCRIPTORS_ADVISED, DESCRIPTORS_RESERVED, SOMAXCONN_ADVISED},
+    feed::{Feed, quotes::board::Board},
+    limits::DESCRIPTORS_RESERVED,
     listen::{Address, Bound},
     serve::Patience,
-    stats::{FeedStats, QuoteStats, WorkerStats},
+    stats::{FeedStats, WorkerStats},
     store::Store,
     worker::{self, Budget, Control, Io, Order, Setup},
 };
@@ -89,18 +87,18 @@ enum Event {
 /// # Errors
 /// [`Error`].
 pub fn run(config: Config) -> Result<(), Error> {
-    let _log = start_logging();
-    let limit = raise_descriptor_limit();
+    let _log = process::start_logging();
+    let limit = process::raise_descriptor_limit();
     check_directory(&config.data)?;
     let (events, event) = mpsc::channel();
     // Before anything that takes time: a signal during the load is answered, too.
     catch_signals(events.clone())?;
 
-    let workers = config.workers.unwrap_or_else(|| allowed_cpus().len());
+    let workers = config.workers.unwrap_or_else(|| process::allowed_cpus().len());
     let (mut bound, admin) = bind(&config, workers)?;
     let feeders = quotes::listen(&config)?;
     if let Some(user) = &config.user {
-        become_user(user)?;
+        process::become_user(user)?;
     }
     let io = choose_io(config.io)?;
 
@@ -124,7 +122,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         Feed::load(config.data.clone(), store.clone(), board.clone(), feed_stats.clone(), memory_limit)
             .map_err(|error| unreadable_directory(&config.data, &error))?;
     let loaded = begun.elapsed();
-    give_back_memory();
+    process::give_back_memory();
     start_feed(feed, events.clone())?;
 
     start_inflating(store.clone())?;
@@ -141,7 +139,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         Facts { config: &config, summary, quotes, loaded, io, workers, bound: &bound, admin_url, max_connections };
     // Nobody may be reading; that is no reason to stop.
     let _ = facts.print(&mut io::stdout().lock());
-    warn_of_small_limits(limit, max_connections);
+    process::warn_of_small_limits(limit, max_connections);
 
     bound.extend(feeders);
     wait_for_signal(&event)?;
@@ -212,7 +210,7 @@ fn start_workers(
     most: Most,
     events: &Sender<Event>,
 ) -> Result<Vec<Arc<Control>>, Error> {
-    let cpus = allowed_cpus();
+    let cpus = process::allowed_cpus();
     let budget = Arc::new(Budget::new(most.in_total, config.max_connections_per_ip));
     let workers = stats.len();
     let mut controls = Vec::with_capacity(stats.len());
@@ -246,15 +244,6 @@ fn start_worker(number: usize, setup: Setup, events: Sender<Event>) -> Result<()
     };
     let thread = std::thread::Builder::new().name(format!("worker-{number}"));
     thread.spawn(work).map(drop).map_err(|error| start_error("a worker", &error))
-}
-
-/// What was needed to read and compress is scattered among what is kept; the allocator keeps it unless it is told.
-fn give_back_memory() {
-    // SAFETY: it takes no pointer and touches free memory only, under the allocator's own locks.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::malloc_trim(0);
-    }
 }
 
 fn start_inflating(store: Arc<Store>) -> Result<(), Error> {
@@ -304,106 +293,6 @@ fn choose_io(choice: IoChoice) -> Result<Io, Error> {
     }
 }
 
-/// What is good to know at the start, a line each.
-struct Facts<'a> {
-    config: &'a Config,
-    summary: Summary,
-    quotes: &'a QuoteStats,
-    loaded: Duration,
-    io: Io,
-    workers: usize,
-    bound: &'a [Bound],
-    admin_url: Option<String>,
-    max_connections: usize,
-}
-
-impl Facts<'_> {
-    fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let Summary { entries, content_bytes, held_bytes } = self.summary;
-        let directory = std::path::absolute(&self.config.data).unwrap_or_else(|_| self.config.data.clone());
-        let files = if entries == 1 { "file" } else { "files" };
-        let workers = if self.workers == 1 { "worker" } else { "workers" };
-        let io = match self.io {
-            Io::Uring => "io_uring",
-            Io::Epoll => "epoll",
-        };
-        writeln!(out, "cloudia {}", env!("CARGO_PKG_VERSION"))?;
-        writeln!(
-            out,
-            "data     {}: {entries} {files}, {} of content, {} in memory, loaded in {} ms",
-            directory.display(),
-            Bytes(content_bytes),
-            Bytes(held_bytes),
-            self.loaded.as_millis()
-        )?;
-        let (symbols, tables) = (self.quotes.symbols.get(), self.quotes.tables.get());
-        if symbols + tables > 0 {
-            let [symbol, table] = [symbols, tables].map(|count| if count == 1 { "" } else { "s" });
-            writeln!(out, "quotes   {symbols} symbol{symbol} in {tables} table{table}")?;
-        }
-        if let Some(socket) = &self.config.quotes.socket {
-            writeln!(out, "feeders  unix:{}", socket.display())?;
-        }
-        let connections = if self.max_connections == 1 { "connection" } else { "connections" };
-        writeln!(out, "io       {io}, {} {workers}, up to {} {connections}", self.workers, self.max_connections)?;
-        for bound in self.bound {
-            writeln!(out, "listen   {}", bound.url())?;
-        }
-        if self.bound.iter().any(Bound::is_everywhere) {
-            writeln!(out, "public   on every address of this machine; --listen 127.0.0.1:8080 keeps it to this one")?;
-        }
-        if let Some(url) = &self.admin_url {
-            writeln!(out, "admin    {url}")?;
-        }
-        match self.bound.iter().map(Bound::url).find(|url| url.starts_with("http")) {
-            Some(url) => writeln!(out, "ready    open {url}")?,
-            None => writeln!(out, "ready")?,
-        }
-        out.flush()
-    }
-}
-
-/// A number of bytes for people.
-struct Bytes(u64);
-
-impl std::fmt::Display for Bytes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-        let mut value = self.0 as f64;
-        let mut unit = 0;
-        while value >= 999.5 && unit + 1 < UNITS.len() {
-            value /= 1000.0;
-            unit += 1;
-        }
-        let places = usize::from(unit > 0 && value < 99.95);
-        write!(f, "{value:.places$} {}", UNITS[unit])
-    }
-}
-
-/// Logs to stderr from a thread of its own, as long as the guard lives: a full disk, a pipe that nobody reads or that is
-/// gone costs lines, never an answer or a reload.
-fn start_logging() -> tracing_appender::non_blocking::WorkerGuard {
-    let (writer, guard) = tracing_appender::non_blocking(io::stderr());
-    let subscriber =
-        tracing_subscriber::fmt().with_writer(writer).with_ansi(io::stderr().is_terminal()).with_target(false).finish();
-    // It is set already where a program runs the server twice, as a test might.
-    let _ = tracing::subscriber::set_global_default(subscriber);
-    guard
-}
-
-/// Raises the limit as far as it may be: to the kernel's own as root, else to the hard limit. The limit now.
-fn raise_descriptor_limit() -> u64 {
-    let kernel = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let beyond = kernel.max(maximum);
-    for limit in [beyond, maximum] {
-        if setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).is_ok() {
-            break;
-        }
-    }
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
-}
-
 /// The most connections that there may be.
 #[derive(Clone, Copy)]
 struct Most {
@@ -420,60 +309,6 @@ impl Most {
         let possible = of_a_worker.saturating_mul(workers);
         Self { of_a_worker, in_total: config.max_connections.map_or(possible, |asked| asked.min(possible)) }
     }
-}
-
-fn warn_of_small_limits(limit: u64, max_connections: usize) {
-    if limit < DESCRIPTORS_ADVISED {
-        tracing::warn!(
-            "the descriptor limit is {limit}, so {max_connections} connections are the most; raise it before the start: \
-             ulimit -n 1048576 (systemd: LimitNOFILE=1048576)"
-        );
-    }
-    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
-    if let Some(somaxconn) = somaxconn.ok().and_then(|text| text.trim().parse::<u32>().ok())
-        && somaxconn < SOMAXCONN_ADVISED
-    {
-        tracing::warn!(
-            "net.core.somaxconn is {somaxconn}: a storm of connections will lose some; raise it: sysctl -w \
-             net.core.somaxconn=65535"
-        );
-    }
-}
-
-fn allowed_cpus() -> Vec<usize> {
-    let allowed = rustix::thread::sched_getaffinity(None)
-        .map(|cpus| (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| cpus.is_set(*cpu)).collect::<Vec<_>>());
-    match allowed {
-        Ok(cpus) if !cpus.is_empty() => cpus,
-        _ => (0..std::thread::available_parallelism().map_or(1, NonZero::get)).collect(),
-    }
-}
-
-fn become_user(name: &str) -> Result<(), Error> {
-    let error = |reason: &str| Error::Start(format!("--user {name}: {reason}"));
-    let user = nix::unistd::User::from_name(name)
-        .map_err(|cause| error(cause.desc()))?
-        .ok_or_else(|| error("there is no such user; useradd --system makes one"))?;
-    if user.uid == nix::unistd::geteuid() {
-        return Ok(());
-    }
-    let group_name = std::ffi::CString::new(name).map_err(|_| error("there is no such user"))?;
-    // It survives the change of user, for the threads that this one starts: see below.
-    let _ = rustix::thread::set_keep_capabilities(true);
-    let dropped = nix::unistd::initgroups(&group_name, user.gid)
-        .and_then(|()| nix::unistd::setgid(user.gid))
-        .and_then(|()| nix::unistd::setuid(user.uid));
-    dropped.map_err(|cause| error(&format!("{}; only root can become another user", cause.desc())))?;
-    keep_lease_capability().map_err(|cause| error(&format!("capabilities cannot be given up: {cause}")))
-}
-
-/// Keeps one capability and gives up all others: by leases the feed learns whether anyone is writing a file of another
-/// user. Where that one cannot be had, none is kept, and the feed waits a little longer with such files.
-fn keep_lease_capability() -> io::Result<()> {
-    let only = |kept| CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    set_capabilities(None, only(CapabilitySet::LEASE))
-        .or_else(|_| set_capabilities(None, only(CapabilitySet::empty())))?;
-    Ok(())
 }
 
 fn check_directory(directory: &Path) -> Result<(), Error> {

@@ -1,0 +1,98 @@
+//! What the process asks of the system: descriptors, processors, memory, another user, a place to log to.
+
+use std::{io, io::IsTerminal, num::NonZero};
+
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::{CapabilitySet, CapabilitySets, set_capabilities},
+};
+
+use super::Error;
+use crate::limits::{DESCRIPTORS_ADVISED, SOMAXCONN_ADVISED};
+
+/// Logs to stderr from a thread of its own, as long as the guard lives: a full disk, a pipe that nobody reads or that is
+/// gone costs lines, never an answer or a reload.
+pub(super) fn start_logging() -> tracing_appender::non_blocking::WorkerGuard {
+    let (writer, guard) = tracing_appender::non_blocking(io::stderr());
+    let subscriber =
+        tracing_subscriber::fmt().with_writer(writer).with_ansi(io::stderr().is_terminal()).with_target(false).finish();
+    // It is set already where a program runs the server twice, as a test might.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    guard
+}
+
+/// Raises the limit as far as it may be: to the kernel's own as root, else to the hard limit. The limit now.
+pub(super) fn raise_descriptor_limit() -> u64 {
+    let kernel = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let beyond = kernel.max(maximum);
+    for limit in [beyond, maximum] {
+        if setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).is_ok() {
+            break;
+        }
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+pub(super) fn warn_of_small_limits(limit: u64, max_connections: usize) {
+    if limit < DESCRIPTORS_ADVISED {
+        tracing::warn!(
+            "the descriptor limit is {limit}, so {max_connections} connections are the most; raise it before the start: \
+             ulimit -n 1048576 (systemd: LimitNOFILE=1048576)"
+        );
+    }
+    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+    if let Some(somaxconn) = somaxconn.ok().and_then(|text| text.trim().parse::<u32>().ok())
+        && somaxconn < SOMAXCONN_ADVISED
+    {
+        tracing::warn!(
+            "net.core.somaxconn is {somaxconn}: a storm of connections will lose some; raise it: sysctl -w \
+             net.core.somaxconn=65535"
+        );
+    }
+}
+
+pub(super) fn allowed_cpus() -> Vec<usize> {
+    let allowed = rustix::thread::sched_getaffinity(None)
+        .map(|cpus| (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| cpus.is_set(*cpu)).collect::<Vec<_>>());
+    match allowed {
+        Ok(cpus) if !cpus.is_empty() => cpus,
+        _ => (0..std::thread::available_parallelism().map_or(1, NonZero::get)).collect(),
+    }
+}
+
+/// What was needed to read and compress is scattered among what is kept; the allocator keeps it unless it is told.
+pub(super) fn give_back_memory() {
+    // SAFETY: it takes no pointer and touches free memory only, under the allocator's own locks.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+pub(super) fn become_user(name: &str) -> Result<(), Error> {
+    let error = |reason: &str| Error::Start(format!("--user {name}: {reason}"));
+    let user = nix::unistd::User::from_name(name)
+        .map_err(|cause| error(cause.desc()))?
+        .ok_or_else(|| error("there is no such user; useradd --system makes one"))?;
+    if user.uid == nix::unistd::geteuid() {
+        return Ok(());
+    }
+    let group_name = std::ffi::CString::new(name).map_err(|_| error("there is no such user"))?;
+    // It survives the change of user, for the threads that this one starts: see below.
+    let _ = rustix::thread::set_keep_capabilities(true);
+    let dropped = nix::unistd::initgroups(&group_name, user.gid)
+        .and_then(|()| nix::unistd::setgid(user.gid))
+        .and_then(|()| nix::unistd::setuid(user.uid));
+    dropped.map_err(|cause| error(&format!("{}; only root can become another user", cause.desc())))?;
+    keep_lease_capability().map_err(|cause| error(&format!("capabilities cannot be given up: {cause}")))
+}
+
+/// Keeps one capability and gives up all others: by leases the feed learns whether anyone is writing a file of another
+/// user. Where that one cannot be had, none is kept, and the feed waits a little longer with such files.
+fn keep_lease_capability() -> io::Result<()> {
+    let only = |kept| CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, only(CapabilitySet::LEASE))
+        .or_else(|_| set_capabilities(None, only(CapabilitySet::empty())))?;
+    Ok(())
+}
