@@ -117,6 +117,11 @@ struct ServeArgs {
     #[arg(long, env = "CLOUDIA_EVICT_IDLE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     evict_idle: Option<bool>,
 
+    /// Replace the cloudia that serves one of the addresses, once everything is loaded: no request fails. Without one, just start
+    #[arg(long, env = "CLOUDIA_TAKE_OVER", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    #[serde(skip)]
+    take_over: Option<bool>,
+
     /// Hold at most so many bytes of files; what does not fit is not served [default: no limit]
     #[arg(long, value_name = "SIZE", env = "CLOUDIA_MEMORY_LIMIT")]
     #[serde(deserialize_with = "from_text")]
@@ -207,6 +212,8 @@ pub struct Config {
     pub data: PathBuf,
     /// At least one.
     pub listen: Vec<Address>,
+    /// They were asked for, and are not the default.
+    pub listen_is_set: bool,
     /// Where the admin listener is.
     pub admin: Admin,
     /// Threads that serve; None: one a core.
@@ -227,6 +234,8 @@ pub struct Config {
     pub max_connections_per_ip: Option<u32>,
     /// The longest idle connection makes room for a new one.
     pub evict_idle: bool,
+    /// The server that runs is to be replaced.
+    pub take_over: bool,
     /// Bytes of files to hold at the most; None: no limit.
     pub memory_limit: Option<u64>,
     /// How to wait.
@@ -305,6 +314,7 @@ impl ServeArgs {
             max_connections: self.max_connections.or(below.max_connections),
             max_connections_per_ip: self.max_connections_per_ip.or(below.max_connections_per_ip),
             evict_idle: self.evict_idle.or(below.evict_idle),
+            take_over: self.take_over,
             memory_limit: self.memory_limit.or(below.memory_limit),
             io: self.io.or(below.io),
             // There are no flags for these.
@@ -340,6 +350,7 @@ impl ServeArgs {
         {
             return Err(format!("{admin} is given with --listen and with --admin: name another with --admin"));
         }
+        let listen_is_set = !self.listen.is_empty();
         let listen = if self.listen.is_empty() {
             vec![Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 8080)))]
         } else {
@@ -348,6 +359,7 @@ impl ServeArgs {
         Ok(Config {
             data: self.data.unwrap_or_else(|| "data".into()),
             listen,
+            listen_is_set,
             admin: self.admin.unwrap_or(Admin::At(SocketAddr::from(([127, 0, 0, 1], 9180)))),
             workers: self.workers,
             keep_alive_timeout: within("keep-alive-timeout", self.keep_alive_timeout, 1, 75)?,
@@ -358,6 +370,7 @@ impl ServeArgs {
             max_connections: self.max_connections,
             max_connections_per_ip: self.max_connections_per_ip,
             evict_idle: self.evict_idle.unwrap_or(false),
+            take_over: self.take_over.unwrap_or(false),
             memory_limit: self.memory_limit.map(|Size(bytes)| bytes),
             io: self.io.unwrap_or_default(),
             quotes: self.quotes.check()?,

@@ -1,4 +1,7 @@
-//! Listening sockets: bound exclusively, then shared among the workers.
+//! Listening sockets: bound exclusively or taken over, then shared among the workers.
+
+mod gate;
+mod passed;
 
 use std::{
     fmt, io,
@@ -9,9 +12,12 @@ use std::{
     },
     path::{Path, PathBuf},
     str::FromStr,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+pub use gate::Gate;
+pub use passed::{Passed, Place};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use crate::limits::{BACKLOG, KERNEL_UNSENT};
@@ -58,14 +64,16 @@ pub struct Listener {
     pub lasts: bool,
 }
 
-/// One address, and a listener on it for each worker.
+/// One address, and the listeners on it.
 pub struct Bound {
     /// The address, with the port that was picked where 0 was asked for.
     pub address: Address,
-    /// As many as there are workers.
+    /// One for each worker, as a rule.
     pub listeners: Vec<OwnedFd>,
+    /// Another process keeps them open, so that they are neither shut nor emptied at the end.
+    pub lasts: bool,
     /// A Unix socket's name, while it is ours to remove.
-    name: Option<PathBuf>,
+    name: Mutex<Option<PathBuf>>,
 }
 
 impl Drop for Bound {
@@ -75,14 +83,18 @@ impl Drop for Bound {
 }
 
 impl Bound {
-    /// Listens on `address` with a listener for each of `workers`.
+    /// Listens on `address` with a listener for each of `workers`, those that were `passed` for it before all others.
     ///
     /// The first socket is bound without `SO_REUSEPORT`, so that an address which anyone else uses, another cloudia
     /// included, is an error; only then is it opened to its siblings.
     ///
     /// # Errors
     /// Whatever the system says of the address, `AddrInUse` above all.
-    pub fn new(address: &Address, workers: usize) -> io::Result<Self> {
+    pub fn new(address: &Address, workers: usize, passed: &mut Vec<Passed>) -> io::Result<Self> {
+        let passed = Passed::take(passed, &Place::At(address.clone()));
+        if !passed.is_empty() {
+            return Self::adopt(address.clone(), workers, passed);
+        }
         match address {
             Address::Tcp(address) => {
                 let first = patiently(|| tcp(address, false))?;
@@ -92,26 +104,46 @@ impl Bound {
                 for _ in 1..workers {
                     listeners.push(tcp(&address, true)?);
                 }
-                Ok(Self { address: Address::Tcp(address), listeners, name: None })
+                Ok(Self { address: Address::Tcp(address), listeners, lasts: false, name: Mutex::default() })
             }
             Address::Unix(path) => {
                 // As open as a port is. Who may connect is for the directory to say.
-                let first = patiently(|| unix(path, 0o666, BACKLOG))?;
-                let mut listeners = Vec::with_capacity(workers);
-                for _ in 1..workers {
-                    listeners.push(first.try_clone()?);
-                }
-                listeners.push(first);
-                Ok(Self { address: address.clone(), listeners, name: Some(path.clone()) })
+                let listener = patiently(|| unix(path, 0o666, BACKLOG))?;
+                Ok(Self::unix(path, listener))
             }
         }
+    }
+
+    fn unix(path: &Path, listener: OwnedFd) -> Self {
+        let name = Mutex::new(Some(path.to_owned()));
+        Self { address: Address::Unix(path.into()), listeners: vec![listener], lasts: false, name }
+    }
+
+    /// Listens on `passed`, all of them at `address`.
+    fn adopt(address: Address, workers: usize, passed: Vec<Passed>) -> io::Result<Self> {
+        let lasts = passed.iter().any(|passed| passed.lasts);
+        let mut listeners: Vec<OwnedFd> = passed.into_iter().map(|passed| passed.socket).collect();
+        if let Address::Tcp(address) = &address {
+            listeners.iter().try_for_each(set_for_connections)?;
+            // A sibling for each worker would be better, but they can share: whose they were may not be who we are.
+            while !lasts && listeners.len() < workers {
+                let Ok(listener) = tcp(address, true) else { break };
+                listeners.push(listener);
+            }
+        }
+        Ok(Self { address, listeners, lasts, name: Mutex::default() })
     }
 
     /// Listens on the Unix socket `path` for feeders of quotes: this user and its group, or those of `owner`.
     ///
     /// # Errors
     /// As [`Bound::new`].
-    pub fn for_feeders(path: &Path, owner: Option<(u32, u32)>) -> io::Result<Self> {
+    pub fn for_feeders(path: &Path, owner: Option<(u32, u32)>, passed: &mut Vec<Passed>) -> io::Result<Self> {
+        let address = Address::Unix(path.into());
+        let passed = Passed::take(passed, &Place::At(address.clone()));
+        if !passed.is_empty() {
+            return Self::adopt(address, 1, passed);
+        }
         let listener = patiently(|| {
             let listener = unix(path, 0o660, 16)?;
             if let Some((user, group)) = owner {
@@ -120,14 +152,14 @@ impl Bound {
             }
             Ok(listener)
         })?;
-        Ok(Self { address: Address::Unix(path.into()), listeners: vec![listener], name: Some(path.into()) })
+        Ok(Self::unix(path, listener))
     }
 
     /// The listeners of worker `number` of so many: each has one at least, and each listener has a worker at least.
     pub fn listeners_of(&self, number: usize, workers: usize) -> impl Iterator<Item = Listener> {
         let count = self.listeners.len();
         let places = (number..count.max(workers)).step_by(workers);
-        places.map(move |place| Listener { socket: self.listeners[place % count].as_raw_fd(), lasts: false })
+        places.map(move |place| Listener { socket: self.listeners[place % count].as_raw_fd(), lasts: self.lasts })
     }
 
     /// A URL that reaches the address from this machine.
@@ -150,11 +182,30 @@ impl Bound {
     }
 
     /// Removes a Unix socket's name, once: the next one of that name is another server's.
-    pub fn remove_name(&mut self) {
-        if let Some(path) = self.name.take() {
+    pub fn remove_name(&self) {
+        if let Some(path) = self.name().take() {
             // It may be gone already; nothing depends on it.
             let _ = std::fs::remove_file(path);
         }
+    }
+
+    /// A Unix socket that was taken over is ours from now on, and so is its name.
+    pub fn claim_name(&self) {
+        if let Address::Unix(path) = &self.address
+            && !self.lasts
+        {
+            *self.name() = Some(path.clone());
+        }
+    }
+
+    /// Leaves a Unix socket's name to whoever listens behind it from now on.
+    pub fn leave_name(&self) {
+        self.name().take();
+    }
+
+    fn name(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        // Nothing in here is left by halves.
+        self.name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -185,9 +236,7 @@ fn tcp(address: &SocketAddr, shared: bool) -> io::Result<OwnedFd> {
         // `0.0.0.0:80` and `[::]:80` can be given side by side.
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
-    // Both are inherited by what is accepted, which spares two system calls a connection.
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    set_not_sent_low_water(&socket, KERNEL_UNSENT)?;
+    set_for_connections(&socket)?;
     rustix::net::bind(&socket, address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
@@ -216,6 +265,31 @@ fn unix(path: &Path, mode: u32, backlog: i32) -> io::Result<OwnedFd> {
 fn is_abandoned(path: &Path) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
     is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// What accepted sockets inherit, which spares system calls for each connection.
+fn set_for_connections(listener: &OwnedFd) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(listener, true)?;
+    set_not_sent_low_water(listener, KERNEL_UNSENT)
+}
+
+/// Listens under a name that is in no file system, for messages that stay whole.
+///
+/// # Errors
+/// `AddrInUse` when another process has the name.
+pub fn named(name: &[u8]) -> io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new_abstract_name(name)?;
+    patiently(|| {
+        let socket = rustix::net::socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            None,
+        )?;
+        rustix::net::bind(&socket, &address)?;
+        rustix::net::listen(&socket, 16)?;
+        Ok(socket)
+    })
 }
 
 fn set_not_sent_low_water(socket: &OwnedFd, bytes: u32) -> io::Result<()> {

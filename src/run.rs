@@ -1,33 +1,36 @@
 //! From a configuration to a running server, and to its end.
 
+mod events;
 mod facts;
 mod process;
 mod quotes;
+mod sockets;
+mod takeover;
 
 use std::{
     io,
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
-        mpsc::{self, RecvTimeoutError, Sender},
+        atomic::{AtomicBool, AtomicU8, Ordering},
+        mpsc::{self, Sender},
     },
     time::{Duration, Instant, SystemTime},
 };
 
+use events::Event;
 use facts::Facts;
 use parking_lot::FairMutex;
-use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
-    iterator::Signals,
-};
+use quotes::Quotes;
+use sockets::Sockets;
+use takeover::{Estate, Predecessor};
 
 use crate::{
     admin::{self, Overview},
-    config::{Admin, Config, IoChoice},
-    feed::{Feed, quotes::board::Board},
+    config::{Config, IoChoice},
+    feed::{Feed, Summary, quotes::board::Board},
     limits::DESCRIPTORS_RESERVED,
-    listen::{Address, Bound},
+    listen::{Bound, Gate, Passed},
     serve::Patience,
     stats::{FeedStats, WorkerStats},
     store::Store,
@@ -76,163 +79,204 @@ impl StageCell {
     }
 }
 
-enum Event {
-    Signal,
-    FeedEnded,
-    WorkerEnded(io::Result<()>),
-}
-
-/// Serves until a signal says to stop.
+/// Serves until a signal says to stop, or another server has taken over.
 ///
 /// # Errors
 /// [`Error`].
 pub fn run(config: Config) -> Result<(), Error> {
+    // Before anything opens a descriptor.
+    let passed = Passed::by_systemd().map_err(|reason| Error::Start(format!("{reason}; pass listening sockets")))?;
     let _log = process::start_logging();
     let limit = process::raise_descriptor_limit();
+    let program = std::env::current_exe();
     check_directory(&config.data)?;
     let (events, event) = mpsc::channel();
     // Before anything that takes time: a signal during the load is answered, too.
-    catch_signals(events.clone())?;
-
+    events::catch_signals(events.clone())?;
     let workers = config.workers.unwrap_or_else(|| process::allowed_cpus().len());
-    let (mut bound, admin) = bind(&config, workers)?;
-    let feeders = quotes::listen(&config)?;
+    let (sockets, names, predecessor) = sockets::bind(&config, workers, passed)?;
     if let Some(user) = &config.user {
         process::become_user(user)?;
     }
-    let io = choose_io(config.io)?;
 
-    let store = Arc::new(Store::with_terms(config.quotes.terms()));
-    let feed_stats = Arc::new(FeedStats::default());
-    let board = Board::new(store.clone(), feed_stats.clone(), config.quotes.charset, config.memory_limit);
-    let board = Arc::new(FairMutex::new(board));
-    let worker_stats: Vec<Arc<WorkerStats>> = (0..workers).map(|_| Arc::default()).collect();
-    let stage = Arc::new(StageCell::default());
-    let admin_url = admin.as_ref().map(Bound::url);
-    if let Some(admin) = admin {
-        let overview =
-            Overview::new(stage.clone(), worker_stats.clone(), feed_stats.clone(), store.clone(), SystemTime::now());
-        admin::start(admin, overview).map_err(|error| start_error("the admin thread", &error))?;
+    let server = Server::new(config, workers, limit, sockets, events)?;
+    // A predecessor answers until it is replaced.
+    if predecessor.is_none() {
+        server.answer_admin()?;
     }
-
-    let begun = Instant::now();
-    let snapshot = quotes::load_snapshot(&config, &board)?;
-    let memory_limit = config.memory_limit;
-    let (feed, summary) =
-        Feed::load(config.data.clone(), store.clone(), board.clone(), feed_stats.clone(), memory_limit)
-            .map_err(|error| unreadable_directory(&config.data, &error))?;
-    let loaded = begun.elapsed();
-    process::give_back_memory();
-    start_feed(feed, events.clone())?;
-
-    start_inflating(store.clone())?;
-    quotes::start(&config, &store, feeders.as_ref(), &board, snapshot.as_ref())?;
-    let most = Most::of(&config, limit, workers);
-    let max_connections = most.in_total;
-    if let Some(asked) = config.max_connections.filter(|asked| *asked > max_connections) {
-        tracing::warn!("--max-connections {asked} is more than the descriptor limit allows: {max_connections} it is");
+    let mut loaded = server.load(predecessor.is_some())?;
+    if let Some(predecessor) = &predecessor {
+        if events::is_to_stop(&event) {
+            return Ok(());
+        }
+        if let Some(state) = predecessor.take()? {
+            loaded.feed.inherit(state.stamps);
+            loaded.quotes.inherit(state.fed);
+        }
+        server.answer_admin()?;
     }
-    let controls = start_workers(&config, io, &bound, &store, worker_stats, most, &events)?;
-    stage.set(Stage::Ready);
-    let quotes = &feed_stats.quotes;
-    let facts =
-        Facts { config: &config, summary, quotes, loaded, io, workers, bound: &bound, admin_url, max_connections };
+    let Loaded { feed, summary, quotes, took } = loaded;
+    let inquiry = feed.inquiry();
+    start_feed(feed, server.events.clone())?;
+    quotes.open()?;
+    let controls = server.start_workers()?;
+    if !events::wait_for_workers(&event, workers)? {
+        return Ok(());
+    }
+    server.stage.set(Stage::Ready);
     // Nobody may be reading; that is no reason to stop.
-    let _ = facts.print(&mut io::stdout().lock());
-    process::warn_of_small_limits(limit, max_connections);
+    let _ = server.facts(summary, took, predecessor.as_ref()).print(&mut io::stdout().lock());
+    process::warn_of_small_limits(limit, server.most.in_total);
+    process::notify_ready();
+    if let Some(predecessor) = predecessor {
+        predecessor.done();
+        server.sockets.all().for_each(Bound::claim_name);
+    }
 
-    bound.extend(feeders);
-    wait_for_signal(&event)?;
-    stage.set(Stage::Draining);
-    quotes::end(&board, snapshot.as_ref());
-    // The next server may take the names as soon as nobody listens behind them.
-    bound.iter_mut().for_each(Bound::remove_name);
-    drain(&event, &controls, Duration::from_secs(config.grace.into()));
+    let passing = Arc::new(AtomicBool::new(false));
+    let estate = Estate::new(server.sockets.clone(), quotes.clone(), inquiry, server.events.clone());
+    names.wait(estate, passing.clone()).map_err(|error| start_error("the take-over thread", &error))?;
+    let is_handed_over = events::wait_for_the_end(&event, &server.events, program)?;
+    // A successor that has the sockets, and may be loading, is not to find them shut.
+    let order = server.leave(&quotes, is_handed_over, is_handed_over || passing.load(Ordering::Acquire));
+    events::drain(&event, &controls, order, Duration::from_secs(server.config.grace.into()));
     Ok(())
 }
 
-/// Listens on every address, for the workers and for the administrator.
-fn bind(config: &Config, workers: usize) -> Result<(Vec<Bound>, Option<Bound>), Error> {
-    let listen =
-        |address: &Address| Bound::new(address, workers).map_err(|error| cannot_listen(address, &error, "--listen"));
-    let bound = config.listen.iter().map(listen).collect::<Result<_, _>>()?;
-    let admin = match config.admin {
-        Admin::Off => None,
-        Admin::At(address) => {
-            let address = Address::Tcp(address);
-            Some(Bound::new(&address, 1).map_err(|error| cannot_listen(&address, &error, "--admin"))?)
-        }
-    };
-    Ok((bound, admin))
-}
-
-/// Waits for a signal.
-fn wait_for_signal(event: &mpsc::Receiver<Event>) -> Result<(), Error> {
-    match event.recv() {
-        Ok(Event::Signal) | Err(_) => Ok(()),
-        Ok(Event::WorkerEnded(result)) => {
-            let reason = result.map_or_else(|error| error.to_string(), |()| "it ended by itself".to_owned());
-            Err(Error::Broken(format!("a worker cannot go on: {reason}")))
-        }
-        // Going on would be serving what is no longer so.
-        Ok(Event::FeedEnded) => Err(Error::Broken("the feed cannot go on, so that no change would be seen".to_owned())),
-    }
-}
-
-/// Lets the workers finish.
-fn drain(event: &mpsc::Receiver<Event>, controls: &[Arc<Control>], grace: Duration) {
-    tracing::info!(
-        "stopping: what is being answered has {} s to finish; another signal ends it at once",
-        grace.as_secs()
-    );
-    controls.iter().for_each(|control| control.send(Order::Drain));
-    let end = Instant::now() + grace;
-    let mut running = controls.len();
-    while running > 0 {
-        match event.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(Event::WorkerEnded(_)) => running -= 1,
-            Ok(Event::FeedEnded) => {}
-            Ok(Event::Signal) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                break;
-            }
-        }
-    }
-    controls.iter().for_each(|control| control.send(Order::Stop));
-}
-
-/// Starts a worker for each of `stats`. How they are told to stop.
-fn start_workers(
-    config: &Config,
+/// What there is from the beginning to the end.
+struct Server {
+    config: Config,
+    workers: usize,
     io: Io,
-    bound: &[Bound],
-    store: &Arc<Store>,
-    stats: Vec<Arc<WorkerStats>>,
     most: Most,
-    events: &Sender<Event>,
-) -> Result<Vec<Arc<Control>>, Error> {
-    let cpus = process::allowed_cpus();
-    let budget = Arc::new(Budget::new(most.in_total, config.max_connections_per_ip));
-    let workers = stats.len();
-    let mut controls = Vec::with_capacity(stats.len());
-    for (number, stats) in stats.into_iter().enumerate() {
-        let control = Arc::new(Control::new().map_err(|error| start_error("a worker", &error))?);
-        controls.push(control.clone());
-        let setup = Setup {
-            cpu: cpus.get(number % cpus.len().max(1)).copied(),
-            io,
-            listeners: bound.iter().flat_map(|bound| bound.listeners_of(number, workers)).collect(),
-            store: store.clone(),
-            stats,
-            patience: Patience::from_secs(config.keep_alive_timeout, config.header_timeout, config.send_timeout),
-            grace: Duration::from_secs(config.grace.into()),
-            budget: budget.clone(),
-            max_connections: most.of_a_worker,
-            evicts_idle: config.evict_idle,
-            control,
-        };
-        start_worker(number, setup, events.clone())?;
+    sockets: Arc<Sockets>,
+    store: Arc<Store>,
+    feed_stats: Arc<FeedStats>,
+    worker_stats: Vec<Arc<WorkerStats>>,
+    stage: Arc<StageCell>,
+    /// The admin listener's.
+    gate: Arc<Gate>,
+    events: Sender<Event>,
+}
+
+/// What the first load brought.
+struct Loaded {
+    feed: Feed,
+    summary: Summary,
+    quotes: Arc<Quotes>,
+    took: Duration,
+}
+
+impl Server {
+    fn new(config: Config, workers: usize, limit: u64, sockets: Sockets, events: Sender<Event>) -> Result<Self, Error> {
+        let most = Most::of(&config, limit, workers);
+        let max = most.in_total;
+        if let Some(asked) = config.max_connections.filter(|asked| *asked > max) {
+            tracing::warn!("--max-connections {asked} is more than the descriptor limit allows: {max} it is");
+        }
+        Ok(Self {
+            io: choose_io(config.io)?,
+            most,
+            workers,
+            sockets: Arc::new(sockets),
+            store: Arc::new(Store::with_terms(config.quotes.terms())),
+            feed_stats: Arc::default(),
+            worker_stats: (0..workers).map(|_| Arc::default()).collect(),
+            stage: Arc::default(),
+            gate: Arc::new(Gate::new().map_err(|error| start_error("the admin thread", &error))?),
+            events,
+            config,
+        })
     }
-    Ok(controls)
+
+    fn answer_admin(&self) -> Result<(), Error> {
+        let Some(bound) = &self.sockets.admin else { return Ok(()) };
+        let (workers, feed) = (self.worker_stats.clone(), self.feed_stats.clone());
+        let overview = Overview::new(self.stage.clone(), workers, feed, self.store.clone(), SystemTime::now());
+        admin::start(bound, overview, self.gate.clone()).map_err(|error| start_error("the admin thread", &error))
+    }
+
+    /// Loads the data directory. `succeeds`: there is a server that is to be replaced.
+    fn load(&self, succeeds: bool) -> Result<Loaded, Error> {
+        let Self { config, store, feed_stats, .. } = self;
+        let begun = Instant::now();
+        let mut board = Board::new(store.clone(), feed_stats.clone(), config.quotes.charset, config.memory_limit);
+        if succeeds {
+            board.succeed();
+        }
+        let board = Arc::new(FairMutex::new(board));
+        let snapshot = quotes::load_snapshot(config, &board)?;
+        let memory_limit = config.memory_limit;
+        let feed = Feed::load(config.data.clone(), store.clone(), board.clone(), feed_stats.clone(), memory_limit);
+        let (feed, summary) = feed.map_err(|error| unreadable_directory(&config.data, &error))?;
+        let took = begun.elapsed();
+        process::give_back_memory();
+        start_inflating(store.clone())?;
+        let quotes = Quotes::start(config, store, self.sockets.feeders.as_ref(), board, snapshot)?;
+        Ok(Loaded { feed, summary, quotes: Arc::new(quotes), took })
+    }
+
+    /// Starts the workers. How they are told to stop.
+    fn start_workers(&self) -> Result<Vec<Arc<Control>>, Error> {
+        let Self { config, workers, .. } = self;
+        let cpus = process::allowed_cpus();
+        let budget = Arc::new(Budget::new(self.most.in_total, config.max_connections_per_ip));
+        let mut controls = Vec::with_capacity(*workers);
+        for (number, stats) in self.worker_stats.iter().enumerate() {
+            let control = Arc::new(Control::new().map_err(|error| start_error("a worker", &error))?);
+            controls.push(control.clone());
+            let events = self.events.clone();
+            let setup = Setup {
+                cpu: cpus.get(number % cpus.len().max(1)).copied(),
+                io: self.io,
+                listeners: self.sockets.public.iter().flat_map(|bound| bound.listeners_of(number, *workers)).collect(),
+                store: self.store.clone(),
+                stats: stats.clone(),
+                patience: Patience::from_secs(config.keep_alive_timeout, config.header_timeout, config.send_timeout),
+                grace: Duration::from_secs(config.grace.into()),
+                budget: budget.clone(),
+                max_connections: self.most.of_a_worker,
+                evicts_idle: config.evict_idle,
+                control,
+                // The main thread waits for it.
+                on_start: Box::new(move || drop(events.send(Event::WorkerStarted))),
+            };
+            start_worker(number, setup, self.events.clone())?;
+        }
+        Ok(controls)
+    }
+
+    /// Gives up the place of the server, if need be `to_others` who have its sockets. What the workers are to do then.
+    fn leave(&self, quotes: &Quotes, is_handed_over: bool, to_others: bool) -> Order {
+        self.stage.set(Stage::Draining);
+        if !is_handed_over {
+            process::notify_stopping();
+            quotes.close();
+        }
+        if to_others {
+            self.gate.close();
+            self.sockets.all().for_each(Bound::leave_name);
+            return Order::HandOver;
+        }
+        // The next server may take a name as soon as nobody listens behind it.
+        self.sockets.all().for_each(Bound::remove_name);
+        Order::Drain
+    }
+
+    fn facts<'a>(&'a self, summary: Summary, took: Duration, predecessor: Option<&'a Predecessor>) -> Facts<'a> {
+        Facts {
+            config: &self.config,
+            summary,
+            quotes: &self.feed_stats.quotes,
+            loaded: took,
+            io: self.io,
+            workers: self.workers,
+            bound: &self.sockets.public,
+            admin_url: self.sockets.admin.as_ref().map(Bound::url),
+            max_connections: self.most.in_total,
+            predecessor: predecessor.map(|predecessor| predecessor.process.as_str()),
+        }
+    }
 }
 
 fn start_worker(number: usize, setup: Setup, events: Sender<Event>) -> Result<(), Error> {
@@ -261,21 +305,6 @@ fn start_feed(feed: Feed, events: Sender<Event>) -> Result<(), Error> {
     };
     let thread = std::thread::Builder::new().name("feed".to_owned());
     thread.spawn(work).map(drop).map_err(|error| start_error("the feed thread", &error))
-}
-
-fn catch_signals(events: Sender<Event>) -> Result<(), Error> {
-    let mut signals =
-        Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(|error| start_error("signal handling", &error))?;
-    let listen = move || {
-        for (count, _) in signals.forever().enumerate() {
-            // The first one drains; the main thread hears of the second as well, unless it is still loading.
-            if count > 0 || events.send(Event::Signal).is_err() {
-                std::process::exit(0);
-            }
-        }
-    };
-    let thread = std::thread::Builder::new().name("signals".to_owned());
-    thread.spawn(listen).map(drop).map_err(|error| start_error("the signal thread", &error))
 }
 
 fn choose_io(choice: IoChoice) -> Result<Io, Error> {
@@ -323,22 +352,6 @@ fn unreadable_directory(directory: &Path, error: &io::Error) -> Error {
         _ => "name another with --data",
     };
     Error::Start(format!("the data directory {} cannot be read: {error}; {remedy}", directory.display()))
-}
-
-fn cannot_listen(address: &Address, error: &io::Error, flag: &str) -> Error {
-    let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("another program, perhaps another cloudia, listens there; stop it, or name another with {flag}")
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("ports below 1024 need root (which --user gives up again) or CAP_NET_BIND_SERVICE; or use {flag}")
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            format!("this machine has no such address; name another with {flag}")
-        }
-        _ => format!("name another with {flag}"),
-    };
-    Error::Start(format!("cannot listen on {address}: {error}; {remedy}"))
 }
 
 fn start_error(what: &str, error: &io::Error) -> Error {

@@ -17,7 +17,7 @@ use std::{
 use crate::{
     clock::{http_date, unix_now},
     limits::{ADMIN_CONNECTIONS, ADMIN_SECS, MAX_FIELDS, MAX_HEAD},
-    listen::Bound,
+    listen::{Bound, Gate},
     run::{Stage, StageCell},
     serve::{
         request::{self, Method, Parsed, Request},
@@ -54,27 +54,32 @@ impl Overview {
     }
 }
 
-/// Answers on `bound` from now on.
+/// Answers on `bound` from now on, until `gate` closes.
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn start(mut bound: Bound, overview: Overview) -> io::Result<()> {
-    let Some(listener) = bound.listeners.pop() else {
+pub fn start(bound: &Bound, overview: Overview, gate: Arc<Gate>) -> io::Result<()> {
+    let Some(listener) = bound.listeners.first() else {
         return Ok(());
     };
-    let listener = TcpListener::from(listener);
-    listener.set_nonblocking(false)?;
-    std::thread::Builder::new().name("admin".to_owned()).spawn(move || listen(&listener, &Arc::new(overview))).map(drop)
+    let listener = TcpListener::from(listener.try_clone()?);
+    let listen = move || listen(&listener, &Arc::new(overview), &gate);
+    std::thread::Builder::new().name("admin".to_owned()).spawn(listen).map(drop)
 }
 
-fn listen(listener: &TcpListener, overview: &Arc<Overview>) {
+fn listen(listener: &TcpListener, overview: &Arc<Overview>, gate: &Gate) {
     // As many hands as connections at once; whoever comes when all are busy waits in the listen queue.
     let slots = Arc::new(Slots::default());
-    for connection in listener.incoming() {
-        let Ok(connection) = connection else {
-            // No descriptor, most likely: trying again at once would spin.
-            std::thread::sleep(Duration::from_millis(100));
-            continue;
+    while gate.wait(listener) {
+        let connection = match listener.accept() {
+            Ok((connection, _)) => connection,
+            // Another process that listens here was faster.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(_) => {
+                // No descriptor, most likely: trying again at once would spin.
+                std::thread::sleep(Duration::from_millis(100));
+                continue;
+            }
         };
         let slot = Slots::take(&slots);
         let overview = overview.clone();

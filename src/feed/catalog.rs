@@ -44,6 +44,17 @@ pub struct Catalog {
     memory_limit: u64,
 }
 
+/// Under which stamp a content is, or was, served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamped {
+    /// Its path, relative to the root.
+    pub content: Arc<str>,
+    /// In seconds since 1970.
+    pub stamp: u64,
+    /// Of the content.
+    pub hash: u64,
+}
+
 /// Contents that came or went hide or uncover the sidecars beside them: names to look at next.
 pub type Neighbours = BTreeSet<String>;
 
@@ -220,6 +231,44 @@ impl Catalog {
                 neighbours.into_iter().for_each(|neighbours| sidecars(&content, neighbours));
             }
         }
+    }
+
+    /// Under which stamp each content is served, or was before it was deleted lately.
+    pub fn stamps(&self) -> Vec<Stamped> {
+        let alive = self.known.iter().filter_map(|(content, known)| {
+            let entry = known.version.as_ref()?.entry()?;
+            Some(Stamped { content: content.clone(), stamp: entry.stamp(), hash: entry.hash() })
+        });
+        let deleted = self.deleted.iter().map(|(content, (previous, _))| Stamped {
+            content: content.as_str().into(),
+            stamp: previous.stamp,
+            hash: previous.hash,
+        });
+        alive.chain(deleted).collect()
+    }
+
+    /// Goes on where another server left off: what is the same has the same stamp, anything else a later one.
+    pub fn inherit(&mut self, stamps: Vec<Stamped>) {
+        let (now, since) = (unix_now(), Instant::now());
+        let mut changes = Vec::new();
+        for Stamped { content, stamp: inherited, hash } in stamps {
+            let known = self.known.get_mut(&content).and_then(|known| known.version.as_mut());
+            let Some(version) = known else {
+                let previous = Previous { stamp: inherited, hash };
+                self.deleted.insert(content.as_ref().to_owned(), (previous, since));
+                continue;
+            };
+            let Version::Entry(entry) = version else { continue };
+            let settled = match entry.hash() == hash {
+                true => inherited,
+                false => stamp(entry.stamp(), now, Some(inherited)),
+            };
+            if entry.stamp() != settled {
+                *entry = Arc::new(entry.copy().stamped(settled));
+                changes.push(Change::Put(content.into(), entry.clone()));
+            }
+        }
+        self.store.apply(changes);
     }
 
     /// Removes contents whose files are gone, unless so many are that it looks like an accident: then it says how many it

@@ -14,6 +14,7 @@ mod load;
 mod look;
 mod media;
 pub mod names;
+mod news;
 pub mod quotes;
 mod root;
 mod scan;
@@ -32,18 +33,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use catalog::Stamped;
 use catalog::{Catalog, Neighbours};
 use codec::Effort;
 use follow::affected;
-use improve::Improved;
 use load::{Fingerprint, Mark, Place};
 use look::{Fresh, Known, Look, Outcome, Refused, Sight, Writing};
 use media::Types;
 use names::Role;
+pub use news::Inquiry;
+use news::News;
 use quotes::board::SharedBoard;
 use root::Mounts;
 use scan::Scan;
-use watch::{Hint, Watch};
+use watch::Watch;
 
 use crate::{
     clock::unix_now,
@@ -115,14 +118,6 @@ pub struct Feed {
     next_watch: Instant,
     next_root: Instant,
     next_scan: Instant,
-}
-
-/// What the feed is told.
-enum News {
-    /// Where to look, and since when.
-    Hint(Hint, Instant),
-    /// What can be swapped in.
-    Improved(Improved),
 }
 
 /// What the first load brought.
@@ -206,6 +201,16 @@ impl Feed {
         Ok(feed)
     }
 
+    /// Goes on where another server left off. To be called before anybody is served.
+    pub fn inherit(&mut self, stamps: Vec<Stamped>) {
+        self.catalog.inherit(stamps);
+    }
+
+    /// A way to ask it while it runs.
+    pub fn inquiry(&self) -> Inquiry {
+        Inquiry::new(self.tell_news.clone())
+    }
+
     /// Follows the directory for ever.
     pub fn run(mut self) {
         loop {
@@ -226,6 +231,8 @@ impl Feed {
                         hints.push(hint);
                     }
                     News::Improved(improved) => self.catalog.improve(improved),
+                    // Whoever has asked may have given up.
+                    News::Stamps(tell) => drop(tell.send(self.catalog.stamps())),
                 }
             }
             self.follow(hints, since);

@@ -15,6 +15,7 @@ pub(super) struct Facts<'a> {
     pub(super) bound: &'a [Bound],
     pub(super) admin_url: Option<String>,
     pub(super) max_connections: usize,
+    pub(super) predecessor: Option<&'a str>,
 }
 
 impl Facts<'_> {
@@ -54,6 +55,9 @@ impl Facts<'_> {
         }
         if let Some(url) = &self.admin_url {
             writeln!(out, "admin    {url}")?;
+        }
+        if let Some(process) = self.predecessor {
+            writeln!(out, "from     process {process}, which finishes what it has begun")?;
         }
         match self.bound.iter().map(Bound::url).find(|url| url.starts_with("http")) {
             Some(url) => writeln!(out, "ready    open {url}")?,

@@ -7,6 +7,8 @@ use rustix::{
     thread::{CapabilitySet, CapabilitySets, set_capabilities},
 };
 
+use sd_notify::NotifyState;
+
 use super::Error;
 use crate::limits::{DESCRIPTORS_ADVISED, SOMAXCONN_ADVISED};
 
@@ -95,4 +97,15 @@ fn keep_lease_capability() -> io::Result<()> {
     set_capabilities(None, only(CapabilitySet::LEASE))
         .or_else(|_| set_capabilities(None, only(CapabilitySet::empty())))?;
     Ok(())
+}
+
+/// Tells systemd, where it has started this server or the one before it, that this process is the service now.
+pub(super) fn notify_ready() {
+    // Where nobody is to be told, nothing happens.
+    let _ = sd_notify::notify(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
+}
+
+/// Tells systemd that the service is about to stop.
+pub(super) fn notify_stopping() {
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
 }

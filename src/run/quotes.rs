@@ -1,7 +1,7 @@
 //! What of the quotes there is to start, and to end: the socket, the snapshot, the thread that compresses.
 
 use std::{
-    os::unix::net::UnixListener,
+    os::{fd::OwnedFd, unix::net::UnixListener},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -11,8 +11,13 @@ use nix::unistd::{User, geteuid};
 use super::{Error, start_error};
 use crate::{
     config::Config,
-    feed::quotes::{board::SharedBoard, snapshot::Snapshot, socket},
-    listen::Bound,
+    feed::quotes::{
+        board::SharedBoard,
+        snapshot::{self, Snapshot},
+        socket::Feeders,
+        table::Table,
+    },
+    listen::{Bound, Passed},
     store::{Store, quotes::improve::Improver},
 };
 
@@ -20,7 +25,7 @@ use crate::{
 pub(super) type SharedSnapshot = Arc<Mutex<Snapshot>>;
 
 /// Listens for feeders, as whoever the server is about to become.
-pub(super) fn listen(config: &Config) -> Result<Option<Bound>, Error> {
+pub(super) fn listen(config: &Config, passed: &mut Vec<Passed>) -> Result<Option<Bound>, Error> {
     let Some(path) = &config.quotes.socket else { return Ok(None) };
     // Before anything that takes time.
     allowed(config)?;
@@ -28,7 +33,7 @@ pub(super) fn listen(config: &Config) -> Result<Option<Bound>, Error> {
         Some(name) => user(name)?.map(|user| (user.uid.as_raw(), user.gid.as_raw())),
         None => None,
     };
-    let bound = Bound::for_feeders(path, owner).map_err(|error| {
+    let bound = Bound::for_feeders(path, owner, passed).map_err(|error| {
         let remedy = match error.kind() {
             std::io::ErrorKind::AddrInUse => {
                 "another program, perhaps another cloudia, listens there, or it is no socket"
@@ -64,42 +69,90 @@ pub(super) fn load_snapshot(config: &Config, board: &SharedBoard) -> Result<Opti
     Ok(Some(Arc::new(Mutex::new(snapshot))))
 }
 
-/// Starts what runs beside the workers.
-pub(super) fn start(
-    config: &Config,
-    store: &Store,
-    feeders: Option<&Bound>,
-    board: &SharedBoard,
-    snapshot: Option<&SharedSnapshot>,
-) -> Result<(), Error> {
-    let improver = Improver::start().map_err(|error| start_error("the thread that compresses lists", &error))?;
-    store.quotes().improve_with(improver);
-    if let Some(snapshot) = snapshot.cloned() {
-        let keep = move || {
-            loop {
-                std::thread::sleep(Snapshot::period());
-                lock(&snapshot).save();
-            }
-        };
-        let thread = std::thread::Builder::new().name("snapshot".to_owned());
-        thread.spawn(keep).map_err(|error| start_error("the snapshot thread", &error))?;
-    }
-    if let Some(listener) = feeders.and_then(|bound| bound.listeners.first()) {
-        let failed = |error| start_error("the socket for feeders", &error);
-        let listener = UnixListener::from(listener.try_clone().map_err(failed)?);
-        listener.set_nonblocking(false).map_err(failed)?;
-        socket::start(listener, allowed(config)?, board.clone()).map_err(failed)?;
-    }
-    Ok(())
+/// What goes on beside the workers.
+pub(super) struct Quotes {
+    board: SharedBoard,
+    snapshot: Option<SharedSnapshot>,
+    /// Where feeders connect, and who may.
+    socket: Option<(OwnedFd, Vec<u32>)>,
+    feeders: Mutex<Option<Feeders>>,
 }
 
-/// Takes nothing more from feeders, and keeps what they have sent: the next server may start as soon as this one has given
-/// the socket's name back.
-pub(super) fn end(board: &SharedBoard, snapshot: Option<&SharedSnapshot>) {
-    board.lock().close();
-    if let Some(snapshot) = snapshot {
-        lock(snapshot).save_at_the_end();
+impl Quotes {
+    /// Starts it, all but the feeders.
+    pub(super) fn start(
+        config: &Config,
+        store: &Store,
+        feeders: Option<&Bound>,
+        board: SharedBoard,
+        snapshot: Option<SharedSnapshot>,
+    ) -> Result<Self, Error> {
+        let improver = Improver::start().map_err(|error| start_error("the thread that compresses lists", &error))?;
+        store.quotes().improve_with(improver);
+        if let Some(snapshot) = snapshot.clone() {
+            let keep = move || {
+                loop {
+                    std::thread::sleep(Snapshot::period());
+                    lock(&snapshot).save();
+                }
+            };
+            let thread = std::thread::Builder::new().name("snapshot".to_owned());
+            thread.spawn(keep).map_err(|error| start_error("the snapshot thread", &error))?;
+        }
+        let socket = match feeders.and_then(|bound| bound.listeners.first()) {
+            Some(socket) => Some((socket.try_clone().map_err(|error| failed(&error))?, allowed(config)?)),
+            None => None,
+        };
+        Ok(Self { board, snapshot, socket, feeders: Mutex::default() })
     }
+
+    /// Takes in what feeders have sent to another server, if they can go on with this one.
+    pub(super) fn inherit(&self, fed: Vec<u8>) {
+        let table = Table::parse(fed.into());
+        if self.socket.is_some()
+            && !table.is_empty()
+            && let Err(error) = snapshot::take_in(&self.board, &table)
+        {
+            tracing::error!("what feeders have sent to the server before is gone: {error}");
+        }
+    }
+
+    /// Listens to feeders.
+    pub(super) fn open(&self) -> Result<(), Error> {
+        self.board.lock().open();
+        if let Some((socket, allowed)) = &self.socket {
+            let listener = UnixListener::from(socket.try_clone().map_err(|error| failed(&error))?);
+            let feeders = Feeders::start(listener, allowed.clone(), self.board.clone());
+            *self.feeders() = Some(feeders.map_err(|error| failed(&error))?);
+        }
+        Ok(())
+    }
+
+    /// Takes nothing more from feeders, and keeps what they have sent: the next server may start as soon as this one has
+    /// given the socket's name back.
+    pub(super) fn close(&self) {
+        if let Some(feeders) = self.feeders().take() {
+            feeders.end();
+        }
+        self.board.lock().close();
+        if let Some(snapshot) = &self.snapshot {
+            lock(snapshot).save_at_the_end();
+        }
+    }
+
+    /// What feeders have sent.
+    pub(super) fn fed(&self) -> Vec<u8> {
+        snapshot::fed(&self.board.lock())
+    }
+
+    fn feeders(&self) -> MutexGuard<'_, Option<Feeders>> {
+        // Nothing in here is left by halves.
+        self.feeders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn failed(error: &std::io::Error) -> Error {
+    start_error("the socket for feeders", error)
 }
 
 fn lock(snapshot: &SharedSnapshot) -> MutexGuard<'_, Snapshot> {

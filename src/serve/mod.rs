@@ -66,6 +66,9 @@ pub trait Socket {
 
     /// Closes both halves, which ends every wait on the socket.
     fn shut(&self);
+
+    /// Lets the kernel forget what the client has not taken, when the socket is closed.
+    fn forget_unsent(&self) {}
 }
 
 /// What a connection waits for.
@@ -247,6 +250,8 @@ impl Connection {
                 if self.phase != Phase::Lingering {
                     desk.stats.timed_out.add(1);
                 }
+                // Whoever takes no byte for so long would leave the rest to the kernel, for minutes.
+                socket.forget_unsent();
                 self.evict(socket);
             }
         }
@@ -281,6 +286,14 @@ impl Connection {
         }
         desk.out.clear();
         self.linger(socket, desk);
+    }
+
+    /// Gives up on a client that is in the middle of an answer.
+    pub fn abandon(&mut self, socket: &impl Socket) {
+        if self.phase == Phase::Writing {
+            socket.forget_unsent();
+            self.evict(socket);
+        }
     }
 
     /// Ends the wait on the socket, which closes it.
@@ -454,10 +467,6 @@ impl Connection {
         match rest.next.take() {
             Some(Next::Close) => Wait::Closed,
             Some(Next::Linger) => {
-                self.linger(socket, desk);
-                self.drain(socket, desk)
-            }
-            _ if rest.input.is_empty() && desk.draining => {
                 self.linger(socket, desk);
                 self.drain(socket, desk)
             }

@@ -199,7 +199,8 @@ impl Worker {
         if let Accept::Connection(socket, _) = &accepted {
             self.stats.accepted.add(1);
             let raw = socket.as_raw_fd();
-            self.refuse(&mut Connection::new(&self.desk.borrow()), raw);
+            let mut connection = Connection::new(&self.desk.borrow());
+            self.refuse(&mut connection, raw);
             let _ = Raw(raw).receive(&mut [0; 4096]);
         }
         let was_there = matches!(accepted, Accept::Connection(..));

@@ -144,4 +144,8 @@ impl Socket for Served<'_> {
     fn shut(&self) {
         self.raw.shut();
     }
+
+    fn forget_unsent(&self) {
+        self.raw.forget_unsent();
+    }
 }

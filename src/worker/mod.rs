@@ -73,6 +73,8 @@ pub struct Setup {
     pub evicts_idle: bool,
     /// How the worker is told to stop.
     pub control: Arc<Control>,
+    /// Called once, when it accepts.
+    pub on_start: Box<dyn FnOnce() + Send>,
 }
 
 /// Finds out whether workers can use io_uring here.
@@ -209,7 +211,7 @@ struct Worker {
 }
 
 async fn serve(setup: Setup, listeners: Vec<(OwnedFd, bool)>) -> io::Result<()> {
-    let Setup { store, stats, patience, grace, budget, max_connections, evicts_idle, control, .. } = setup;
+    let Setup { store, stats, patience, grace, budget, max_connections, evicts_idle, control, on_start, .. } = setup;
     let timer = tick_timer()?;
     let worker = Rc::new(Worker {
         desk: RefCell::new(Desk::new(store, stats.clone(), patience)),
@@ -243,6 +245,7 @@ async fn serve(setup: Setup, listeners: Vec<(OwnedFd, bool)>) -> io::Result<()> 
     monoio::spawn(relay(worker.clone()));
     monoio::spawn(tick(worker.clone(), Ready::new(timer)?));
     monoio::spawn(obey(worker.clone(), control.clone(), Ready::new(control.event().try_clone()?)?));
+    on_start();
     poll_fn(|context| {
         if worker.ended.get() {
             return Poll::Ready(());
@@ -428,6 +431,9 @@ impl Worker {
     }
 
     fn end(&self) {
+        for (_, slot) in self.slots.borrow_mut().iter_mut() {
+            slot.connection.abandon(&Raw(slot.socket));
+        }
         self.ended.set(true);
         if let Some(waker) = self.on_end.take() {
             waker.wake();

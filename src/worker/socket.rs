@@ -6,6 +6,7 @@ use std::{
         fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
+    time::Duration,
 };
 
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
@@ -103,5 +104,15 @@ impl Socket for Raw {
 
     fn shut(&self) {
         let _ = rustix::net::shutdown(self.borrow(), Shutdown::Both);
+    }
+
+    fn forget_unsent(&self) {
+        let mut unsent: libc::c_int = 0;
+        // SAFETY: the descriptor is open, see `borrow`, and the call writes one `int` to where it is told.
+        let asked = unsafe { libc::ioctl(self.0, libc::TIOCOUTQ, &raw mut unsent) };
+        if asked != 0 || unsent > 0 {
+            // The close is a reset then.
+            let _ = rustix::net::sockopt::set_socket_linger(self.borrow(), Some(Duration::ZERO));
+        }
     }
 }

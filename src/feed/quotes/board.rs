@@ -42,6 +42,7 @@ pub struct Board {
     charset: Charset,
     memory_limit: u64,
     is_closed: bool,
+    is_successor: bool,
     /// The market that is published next; between changes it is the one that is.
     next: Market,
     /// The market before: a worker that still reads it must not be the one who gives its memory back.
@@ -147,6 +148,7 @@ impl Board {
             charset,
             memory_limit: memory_limit.unwrap_or(u64::MAX),
             is_closed: false,
+            is_successor: false,
             next,
             retired: None,
             tables: BTreeMap::new(),
@@ -166,6 +168,7 @@ impl Board {
         self.next.step();
         let mut touched = Vec::new();
         for (change, when) in changes {
+            let when = if self.is_successor { When::Now } else { when };
             match change {
                 TableChange::Put(path, table) => self.put(path, table, when, &mut touched),
                 TableChange::Remove(path) => self.remove(&path, &mut touched),
@@ -214,6 +217,17 @@ impl Board {
     /// Publishes nothing more that comes through the socket.
     pub fn close(&mut self) {
         self.is_closed = true;
+    }
+
+    /// Publishes what comes through the socket again.
+    pub fn open(&mut self) {
+        self.is_closed = false;
+    }
+
+    /// Another server has served these symbols until now, so that the time of a table's file says nothing of when its symbols
+    /// changed for clients: tables are as of when they become visible.
+    pub fn succeed(&mut self) {
+        self.is_successor = true;
     }
 
     /// Counts lines of the socket that were skipped.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    board::{SharedBoard, When},
+    board::{Board, Refused, SharedBoard, When},
     table::Table,
 };
 use crate::{limits::MAX_FED, store::quotes::Symbol};
@@ -39,10 +39,8 @@ impl Snapshot {
                 if table.skipped() > 0 {
                     tracing::warn!("{}: lines that are no quotes are skipped: {}", path.display(), table.skipped());
                 }
-                let batch = table.quotes().map(|(symbol, payload)| (*symbol, Box::from(payload))).collect();
-                // What was sent after it was written is gone, so that whoever has that must be told.
                 // To go on without them would be to write the next snapshot over them.
-                board.lock().update(batch, When::Now).map_err(io::Error::other)?;
+                take_in(&board, &table).map_err(io::Error::other)?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -63,7 +61,7 @@ impl Snapshot {
         if board.updates() == self.kept {
             return;
         }
-        let (updates, text) = (board.updates(), text(board.live()));
+        let (updates, text) = (board.updates(), fed(&board));
         drop(board);
         match write(&self.path, &text) {
             Ok(()) => (self.kept, self.told) = (updates, false),
@@ -78,6 +76,21 @@ impl Snapshot {
     pub const fn period() -> Duration {
         EVERY
     }
+}
+
+/// What feeders have sent, as a table.
+pub fn fed(board: &Board) -> Vec<u8> {
+    text(board.live())
+}
+
+/// Takes in what feeders have sent to another server, or to this one in an earlier life.
+///
+/// # Errors
+/// When there is no room for it.
+pub fn take_in(board: &SharedBoard, table: &Table) -> Result<(), Refused> {
+    let batch = table.quotes().map(|(symbol, payload)| (*symbol, Box::from(payload))).collect();
+    // What was sent after the table was written is gone, so that whoever has that must be told.
+    board.lock().update(batch, When::Now)
 }
 
 fn read(path: &Path) -> io::Result<Table> {

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -20,30 +20,62 @@ use super::{
     batch::{Batcher, News},
     board::{SharedBoard, When},
 };
-use crate::limits::MAX_FEEDERS;
+use crate::{
+    limits::{MAX_BATCH, MAX_FEEDERS},
+    listen::Gate,
+};
 
 /// When a feeder could not be accepted, the next attempt is made after this long.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Takes in what feeders send to `listener`, for ever: those of the users `allowed`.
-///
-/// # Errors
-/// When a thread cannot be started.
-pub fn start(listener: UnixListener, allowed: Vec<u32>, board: SharedBoard) -> io::Result<()> {
-    let connected = Arc::new(AtomicUsize::new(0));
-    let accept = move || {
-        for stream in listener.incoming() {
-            match stream {
-                Ok(stream) => admit(stream, &allowed, &board, &connected),
-                // There is no descriptor for it, perhaps for a while.
-                Err(_) => std::thread::sleep(RETRY),
-            }
-        }
-    };
-    std::thread::Builder::new().name("feeders".to_owned()).spawn(accept).map(drop)
+/// After the end, a feeder that goes on sending is read for so many bytes more.
+const AT_THE_END: usize = MAX_BATCH;
+
+/// How long the end may take.
+const END: Duration = Duration::from_millis(500);
+
+/// The feeders that are connected, and those that come.
+pub struct Feeders {
+    gate: Arc<Gate>,
+    connected: Arc<AtomicUsize>,
 }
 
-fn admit(stream: UnixStream, allowed: &[u32], board: &SharedBoard, connected: &Arc<AtomicUsize>) {
+impl Feeders {
+    /// Takes in what feeders send to `listener`, those of the users `allowed`.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(listener: UnixListener, allowed: Vec<u32>, board: SharedBoard) -> io::Result<Self> {
+        let gate = Arc::new(Gate::new()?);
+        let connected = Arc::new(AtomicUsize::new(0));
+        let feeders = Self { gate: gate.clone(), connected: connected.clone() };
+        let accept = move || {
+            while gate.wait(&listener) {
+                match listener.accept() {
+                    Ok((stream, _)) => admit(stream, &allowed, &board, &gate, &connected),
+                    // Another process that listens here was faster.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    // There is no descriptor for it, perhaps for a while.
+                    Err(_) => std::thread::sleep(RETRY),
+                }
+            }
+        };
+        std::thread::Builder::new().name("feeders".to_owned()).spawn(accept)?;
+        Ok(feeders)
+    }
+
+    /// Takes in what has arrived, and lets go of all feeders, so that each comes to know it. What they send from now on waits
+    /// for whoever listens next.
+    pub fn end(&self) {
+        self.gate.close();
+        let end = Instant::now() + END;
+        while self.connected.load(Ordering::Relaxed) > 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn admit(stream: UnixStream, allowed: &[u32], board: &SharedBoard, gate: &Arc<Gate>, connected: &Arc<AtomicUsize>) {
     let peer = getsockopt(&stream, PeerCredentials).map(|peer| peer.uid());
     if !peer.is_ok_and(|uid| allowed.contains(&uid)) {
         reply(&stream, "error: this user may not feed quotes; name it in feeders of [quotes]\n");
@@ -54,10 +86,10 @@ fn admit(stream: UnixStream, allowed: &[u32], board: &SharedBoard, connected: &A
         reply(&stream, "error: there are too many feeders; close some\n");
         return;
     }
-    let (board, place) = (board.clone(), Place(connected.clone()));
+    let (board, gate, place) = (board.clone(), gate.clone(), Place(connected.clone()));
     let work = move || {
         let _place = place;
-        feed(&stream, &board);
+        feed(&stream, &board, &gate);
     };
     // Without a thread the place is given back with the closure.
     let _ = std::thread::Builder::new().name("feeder".to_owned()).spawn(work);
@@ -72,28 +104,36 @@ impl Drop for Place {
     }
 }
 
-/// Takes in what one feeder sends, until it ends.
-fn feed(mut stream: &UnixStream, board: &SharedBoard) {
+/// Takes in what one feeder sends, until it ends or the gate is closed.
+fn feed(mut stream: &UnixStream, board: &SharedBoard, gate: &Gate) {
     let mut batcher = Batcher::default();
     let mut buffer = vec![0; 64 * 1024];
+    let mut left = AT_THE_END;
     loop {
+        let goes_on = gate.wait(stream);
+        if !goes_on && (left == 0 || stream.set_nonblocking(true).is_err()) {
+            break;
+        }
         match stream.read(&mut buffer) {
             Ok(0) => break,
-            Ok(read) => batcher.take(&buffer[..read], |news| match news {
-                News::Batch(batch) => {
-                    let lines = batch.len() as u64;
-                    let mut board = board.lock();
-                    if let Err(error) = board.update(batch, When::Now) {
-                        board.skip(lines);
-                        drop(board);
-                        reply(stream, &format!("error: {error}\n"));
+            Ok(read) => {
+                left = left.saturating_sub(if goes_on { 0 } else { read });
+                batcher.take(&buffer[..read], |news| match news {
+                    News::Batch(batch) => {
+                        let lines = batch.len() as u64;
+                        let mut board = board.lock();
+                        if let Err(error) = board.update(batch, When::Now) {
+                            board.skip(lines);
+                            drop(board);
+                            reply(stream, &format!("error: {error}\n"));
+                        }
                     }
-                }
-                News::Skipped(line, fault) => {
-                    board.lock().skip(1);
-                    reply(stream, &format!("error: line {line}: {fault}\n"));
-                }
-            }),
+                    News::Skipped(line, fault) => {
+                        board.lock().skip(1);
+                        reply(stream, &format!("error: line {line}: {fault}\n"));
+                    }
+                });
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => break,
         }

@@ -1,0 +1,35 @@
+//! What the feed is told, and asked.
+
+use std::{
+    sync::mpsc::{self, Sender},
+    time::{Duration, Instant},
+};
+
+use super::{catalog::Stamped, improve::Improved, watch::Hint};
+
+/// What the feed is told.
+pub(super) enum News {
+    /// Where to look, and since when.
+    Hint(Hint, Instant),
+    /// What can be swapped in.
+    Improved(Improved),
+    /// Somebody wants to know the stamps.
+    Stamps(Sender<Vec<Stamped>>),
+}
+
+/// Asks a feed that runs.
+#[derive(Clone)]
+pub struct Inquiry(Sender<News>);
+
+impl Inquiry {
+    pub(super) fn new(feed: Sender<News>) -> Self {
+        Self(feed)
+    }
+
+    /// Under which stamp each content is served, or was; None if the feed does not answer within `patience`.
+    pub fn stamps(&self, patience: Duration) -> Option<Vec<Stamped>> {
+        let (tell, told) = mpsc::channel();
+        self.0.send(News::Stamps(tell)).ok()?;
+        told.recv_timeout(patience).ok()
+    }
+}

@@ -1,0 +1,322 @@
+//! One server replaces another without a trace.
+//!
+//! A server listens under a name for each of its addresses, in the network namespace and in no file system. The one that is to
+//! replace it connects there, is passed the listening sockets, and loads; then it asks for the [`State`], starts its workers,
+//! and says so. Until then the first serves on, and if the second ends before that, nothing has happened. Both accept from the
+//! same sockets for a moment, and none is ever shut, so no connection is lost in between.
+
+mod state;
+mod wire;
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::Sender,
+    },
+    time::Duration,
+};
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
+};
+pub(super) use state::State;
+use wire::Wire;
+
+use super::{Error, events::Event, quotes::Quotes, sockets::Sockets};
+use crate::{
+    feed::Inquiry,
+    listen::{self, Address, Bound, Passed, Place},
+};
+
+/// What both sides speak. Another number is another language.
+const HELLO: &str = "take-over 1";
+
+/// How long the other side may think about an answer that it should have.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the feed may take to answer: a look at a hundred thousand files takes less than a second.
+const FEED_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Says to a server that it replaces the process of this number, whatever its addresses.
+pub(super) const REPLACES: &str = "CLOUDIA_REPLACES";
+
+/// The name under which a server of `address` can be taken over.
+fn name(address: &Address) -> Vec<u8> {
+    let address = match address {
+        Address::Tcp(_) => address.to_string(),
+        Address::Unix(path) => std::path::absolute(path).as_deref().unwrap_or(path).display().to_string(),
+    };
+    let name = format!("cloudia/take-over/{address}").into_bytes();
+    // A name has 107 bytes at the most.
+    if name.len() <= 100 {
+        name
+    } else {
+        format!("cloudia/take-over/{:016x}", xxhash_rust::xxh3::xxh3_64(&name)).into_bytes()
+    }
+}
+
+fn name_of_process(number: u32) -> Vec<u8> {
+    format!("cloudia/take-over/process/{number}").into_bytes()
+}
+
+/// Root, and the user that this process runs as: who may replace it, and whom it may replace.
+fn is_trusted(socket: impl AsFd) -> bool {
+    getsockopt(&socket.as_fd(), PeerCredentials)
+        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw())
+}
+
+/// The server that is to be replaced.
+pub(super) struct Predecessor {
+    wire: Wire,
+    /// Its process.
+    pub(super) process: String,
+}
+
+impl Predecessor {
+    /// Looks for a server of any of `addresses`. What it passes, or None if there is no server.
+    ///
+    /// # Errors
+    /// When there is one that cannot or may not be replaced.
+    pub(super) fn find(addresses: &[Address]) -> Result<Option<(Self, Vec<Passed>)>, Error> {
+        let parent = std::env::var(REPLACES).ok().and_then(|number| number.parse().ok());
+        let names = parent.map(name_of_process).into_iter().chain(addresses.iter().map(name));
+        for name in names {
+            match connect(&name) {
+                Ok(wire) => return Self::ask(wire).map(Some),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) => return Err(Error::Start(format!("--take-over: {error}"))),
+            }
+        }
+        Ok(None)
+    }
+
+    fn ask(wire: Wire) -> Result<(Self, Vec<Passed>), Error> {
+        if !is_trusted(wire.socket()) {
+            let reason = "what listens there belongs to another user: run this as that user or as root";
+            return Err(Error::Start(format!("--take-over: {reason}")));
+        }
+        let mut predecessor = Self { wire, process: "before".to_owned() };
+        let mut passed = Vec::new();
+        predecessor.wire.set_patience(Some(PATIENCE)).map_err(|error| predecessor.failed(&error))?;
+        predecessor.wire.send(HELLO, &[]).map_err(|error| predecessor.failed(&error))?;
+        loop {
+            let (line, sockets) = predecessor.wire.receive().map_err(|error| predecessor.failed(&error))?;
+            if let Some(process) = line.strip_prefix("end ") {
+                predecessor.process = process.to_owned();
+                return Ok((predecessor, passed));
+            }
+            let words: Vec<&str> = line.split(' ').collect();
+            if words.first() != Some(&"listen") {
+                return Err(predecessor.refused(&line));
+            }
+            for socket in sockets {
+                let socket = Passed::new(socket, words.contains(&"lasting"), words.contains(&"public"));
+                passed.push(socket.map_err(|reason| predecessor.refused(&reason))?);
+            }
+        }
+    }
+
+    /// Asks for what it knows; from now on it waits. None: it is gone.
+    ///
+    /// # Errors
+    /// When it refuses, or says nothing.
+    pub(super) fn take(&self) -> Result<Option<State>, Error> {
+        let answer = self.wire.send("take", &[]).and_then(|()| self.wire.receive());
+        match answer {
+            Ok((line, memory)) if line == "state" => {
+                let memory = memory.into_iter().next().ok_or_else(|| self.refused("no state"))?;
+                State::read(memory).map(Some).map_err(|error| self.failed(&error))
+            }
+            Ok((line, _)) => Err(self.refused(&line)),
+            Err(error) if is_end(&error) => Ok(None),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// Tells it that it is replaced.
+    pub(super) fn done(self) {
+        // If it is gone it need not know.
+        let _ = self.wire.send("done", &[]);
+    }
+
+    fn failed(&self, error: &io::Error) -> Error {
+        let reason = match error.kind() {
+            _ if is_end(error) => "has ended".to_owned(),
+            io::ErrorKind::WouldBlock => "does not answer; it may be handing over to another one already".to_owned(),
+            _ => format!("cannot be taken over: {error}"),
+        };
+        Error::Start(format!("--take-over: the process {} {reason}", self.process))
+    }
+
+    fn refused(&self, reason: &str) -> Error {
+        Error::Start(format!("--take-over: the process {} cannot be taken over: {reason}", self.process))
+    }
+}
+
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+fn connect(name: &[u8]) -> io::Result<Wire> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new_abstract_name(name)?)?;
+    Wire::new(socket)
+}
+
+/// What there is to hand over.
+pub(super) struct Estate {
+    sockets: Arc<Sockets>,
+    quotes: Arc<Quotes>,
+    feed: Inquiry,
+    events: Sender<Event>,
+}
+
+impl Estate {
+    /// Of a server that runs.
+    pub(super) fn new(sockets: Arc<Sockets>, quotes: Arc<Quotes>, feed: Inquiry, events: Sender<Event>) -> Self {
+        Self { sockets, quotes, feed, events }
+    }
+
+    /// What a successor must know; from then on nothing comes from feeders. None: it cannot be had.
+    fn state(&self) -> Option<State> {
+        self.quotes.close();
+        Some(State { stamps: self.feed.stamps(FEED_PATIENCE)?, fed: self.quotes.fed() })
+    }
+
+    /// The successor has ended after all.
+    fn keep(&self) {
+        if let Err(error) = self.quotes.open() {
+            tracing::error!("feeders are no longer heard: {error}");
+        }
+    }
+
+    /// The successor serves.
+    fn leave(&self) {
+        // The main thread may be past caring.
+        let _ = self.events.send(Event::HandedOver);
+    }
+}
+
+/// The names under which a server can be taken over.
+pub(super) struct Names(Vec<OwnedFd>);
+
+impl Names {
+    /// Takes the names that go with `public`, those that were `passed` first.
+    pub(super) fn take(public: &[Bound], passed: &mut Vec<Passed>) -> Self {
+        let names = public.iter().map(|bound| name(&bound.address)).chain([name_of_process(std::process::id())]);
+        let listener = |name: Vec<u8>| {
+            let handed_over = Passed::take(passed, &Place::Named(name.clone())).pop().map(|passed| passed.socket);
+            let listener = handed_over.map_or_else(|| listen::named(&name), Ok);
+            let tell = |error: &io::Error| {
+                let name = String::from_utf8_lossy(&name);
+                tracing::warn!("--take-over will not find this server under the name @{name}: {error}");
+            };
+            listener.inspect_err(tell).ok()
+        };
+        Self(names.filter_map(listener).collect())
+    }
+
+    /// Waits for a successor, on a thread of its own. `passing` is true while one has the sockets.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub(super) fn wait(self, estate: Estate, passing: Arc<AtomicBool>) -> io::Result<()> {
+        let wait = move || while !self.next().is_some_and(|wire| self.offer(&wire, &estate, &passing)) {};
+        std::thread::Builder::new().name("take-over".to_owned()).spawn(wait).map(drop)
+    }
+
+    fn next(&self) -> Option<Wire> {
+        let mut polled: Vec<PollFd<'_>> = self.0.iter().map(|name| PollFd::new(name, PollFlags::IN)).collect();
+        poll(&mut polled, None).ok()?;
+        let ready = polled.iter().position(|polled| !polled.revents().is_empty())?;
+        // Another process that has the same socket may have been faster.
+        let socket = rustix::net::accept_with(&self.0[ready], SocketFlags::CLOEXEC).ok()?;
+        Wire::new(socket).ok()
+    }
+
+    /// Hands over to whoever is at the other end, if it may and does. Whether it did.
+    fn offer(&self, wire: &Wire, estate: &Estate, passing: &AtomicBool) -> bool {
+        if !is_trusted(wire.socket()) {
+            let _ = wire.send("only root and the user of this server may replace it", &[]);
+            return false;
+        }
+        let _ = wire.set_patience(Some(PATIENCE));
+        match wire.receive() {
+            Ok((line, _)) if line == HELLO => {}
+            Ok(_) => {
+                let _ = wire.send("it is of another version that cannot pass its sockets to this one", &[]);
+                return false;
+            }
+            Err(_) => return false,
+        }
+        passing.store(true, Ordering::Release);
+        let done = self.pass(wire, estate).and_then(|()| converse(wire, estate));
+        match done {
+            Ok(()) => estate.leave(),
+            Err(error) => {
+                passing.store(false, Ordering::Release);
+                tracing::warn!("nothing was handed over, this server goes on: {error}");
+                return false;
+            }
+        }
+        true
+    }
+
+    fn pass(&self, wire: &Wire, estate: &Estate) -> io::Result<()> {
+        let Sockets { public, admin, feeders } = &*estate.sockets;
+        let others = admin.iter().chain(feeders).map(|bound| (bound, ""));
+        for (bound, role) in public.iter().map(|bound| (bound, " public")).chain(others) {
+            let lasting = if bound.lasts { " lasting" } else { "" };
+            for socket in &bound.listeners {
+                wire.send(&format!("listen{role}{lasting}"), &[socket.as_fd()])?;
+            }
+        }
+        self.0.iter().try_for_each(|name| wire.send("listen", &[name.as_fd()]))?;
+        wire.send(&format!("end {}", std::process::id()), &[])
+    }
+}
+
+fn converse(wire: &Wire, estate: &Estate) -> io::Result<()> {
+    let expect = |expected: &str| match wire.receive() {
+        Ok((line, _)) if line == expected => Ok(()),
+        Ok((line, _)) => Err(io::Error::other(format!("the new one said {line:?}"))),
+        Err(error) if is_end(&error) => Err(io::Error::other("the new one has ended")),
+        Err(error) => Err(error),
+    };
+    // Loading takes as long as it takes.
+    wire.set_patience(None)?;
+    expect("take")?;
+    let handed_over = match estate.state() {
+        Some(state) => wire.send("state", &[state.write()?.as_fd()]).and_then(|()| {
+            wire.set_patience(Some(PATIENCE))?;
+            expect("done")
+        }),
+        None => {
+            let _ = wire.send("its feed does not answer", &[]);
+            Err(io::Error::other("the feed does not answer"))
+        }
+    };
+    if handed_over.is_err() {
+        estate.keep();
+    }
+    handed_over
+}
+
+/// The program that a successor is started from: the file that this one was, or what has been put in its place.
+pub(super) fn start_successor(program: &Path) -> io::Result<std::process::Child> {
+    std::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env("CLOUDIA_TAKE_OVER", "true")
+        .env(REPLACES, std::process::id().to_string())
+        .env_remove("LISTEN_PID")
+        .env_remove("LISTEN_FDS")
+        .env_remove("LISTEN_FDNAMES")
+        .spawn()
+}
