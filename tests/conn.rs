@@ -113,6 +113,19 @@ impl Conn {
         Err(format!("expected the end of the connection, got {more:?}"))
     }
 
+    /// Whether the server has ended the connection already, and if so whether in good order. It does not wait.
+    pub(crate) fn ended(&mut self) -> Option<Result<(), String>> {
+        self.stream.set_nonblocking(true).unwrap();
+        let read = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        match read {
+            Ok(0) => Some(Ok(())),
+            Ok(_) => Some(Err("it says something unasked".to_owned())),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => None,
+            Err(e) => Some(Err(e.to_string())),
+        }
+    }
+
     #[track_caller]
     pub(crate) fn assert_open(&mut self) {
         self.open().unwrap_or_else(|why| panic!("{why}"));

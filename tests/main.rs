@@ -7,7 +7,7 @@
 //!   four: how connections live, what is refused, what is timed, and how packets may be cut.
 //! - [`model`]: the server again, slow and obvious, from the contract alone; [`fuzz`] holds the two together.
 //!
-//! - [`start`], [`stop`]: what is refused and how, what is said, signals, restarts.
+//! - [`start`], [`stop`], [`drain`]: what is refused and how, what is said, signals, restarts, and what happens before the end.
 //! - [`deadlines`], [`exchange`]: the connection without a network, every deadline and every cut.
 //! - [`wire9_targets`] to [`wire9_stamps`], `quotes…`: quotes; [`quotes`] is what their tests share.
 //! - [`quotes_model`]: markets and lists in random steps against [`model::quotes`], [`quotes_lists`] the cache of their answers.
@@ -31,6 +31,7 @@ mod clients;
 mod conn;
 mod deadlines;
 mod devtools;
+mod drain;
 mod exchange;
 mod faulty;
 mod feed;
