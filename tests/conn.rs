@@ -20,11 +20,15 @@ pub(crate) struct Conn {
 
 impl Conn {
     pub(crate) fn to(addr: SocketAddr) -> Conn {
-        let stream = TcpStream::connect(addr).expect("the server accepts");
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Conn { stream, surplus: Vec::new() }
+        Conn::try_to(addr).expect("the server accepts")
+    }
+
+    pub(crate) fn try_to(addr: SocketAddr) -> std::io::Result<Conn> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Conn { stream, surplus: Vec::new() })
     }
 
     /// Sends all of `bytes`. A server that does not want them is no error: its answer tells.

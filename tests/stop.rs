@@ -118,6 +118,7 @@ fn the_request_after_a_finished_answer_is_the_last() {
     let mut last = String::new();
     slow.read_to_string(&mut last).expect("the end of the connection");
     assert!(last.contains("\r\nConnection: close\r\n") && last.ends_with("\r\n\r\nalive\n"), "{last}");
+    drop(slow);
     assert_eq!(server.wait().code(), Some(0));
 }
 
@@ -136,6 +137,7 @@ fn pipelined_requests_that_had_come_are_answered() {
     let mut second = String::new();
     slow.read_to_string(&mut second).expect("the end of the connection");
     assert!(second.contains("\r\nConnection: close\r\n") && second.ends_with("\r\n\r\nalive\n"), "{second}");
+    drop(slow);
     assert_eq!(server.wait().code(), Some(0));
 }
 
@@ -186,6 +188,7 @@ fn half_a_request_may_become_whole() {
     let answer = conn.recv();
     assert_eq!((answer.text().as_str(), answer.get("connection")), ("alive\n", Some("close")), "{answer}");
     conn.assert_closed();
+    drop(conn);
     assert_eq!(server.wait().code(), Some(0));
 }
 
@@ -315,6 +318,7 @@ fn workers_that_share_a_socket_all_stop() {
         server.signal("TERM");
         wait_until_refused(server.addr);
         idle.iter_mut().for_each(last_answer);
+        drop(idle);
         assert_eq!(server.wait().code(), Some(0));
     }
 }
