@@ -227,7 +227,7 @@ fn ended(starting: Starting) -> crate::harness::Ended {
 fn what_was_passed_to_another_is_ignored() {
     let site = Site::new();
     let (listener, passed) = listening();
-    for pid in ["1", "0", "none", "-1", "99999999999999"] {
+    for pid in ["1", "4194303"] {
         let mut server = activate(&site, founder(&site), &[listener.as_fd()], pid)
             .become_ready()
             .unwrap_or_else(|why| panic!("{why}"));

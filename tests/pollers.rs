@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    cases::get_with,
+    cases::request,
     harness::{Conn, Response, wait_until},
 };
 
@@ -164,8 +164,10 @@ impl Poller {
             Some(conn) => conn,
             None => Conn::try_to(self.addr).map_err(|why| format!("no connection: {why}"))?,
         };
-        let fields: &[&str] = if self.manner == Manner::Fresh { &["Connection: close"] } else { &[] };
-        conn.try_send(get_with(&self.path, fields)).map_err(|why| format!("not sent: {why}"))?;
+        // A name that the admin listener takes as well.
+        let fields = ["Host: localhost", "Connection: close"];
+        let fields = if self.manner == Manner::Fresh { &fields[..] } else { &fields[..1] };
+        conn.try_send(request("GET", &self.path, fields, "")).map_err(|why| format!("not sent: {why}"))?;
         let answer = conn.try_recv(false)?;
         self.tally.answers += 1;
         (self.judge)(&answer)?;
