@@ -20,11 +20,15 @@ pub(crate) struct Conn {
 
 impl Conn {
     pub(crate) fn to(addr: SocketAddr) -> Conn {
-        let stream = TcpStream::connect(addr).expect("the server accepts");
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Conn { stream, surplus: Vec::new() }
+        Conn::try_to(addr).expect("the server accepts")
+    }
+
+    pub(crate) fn try_to(addr: SocketAddr) -> std::io::Result<Conn> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Conn { stream, surplus: Vec::new() })
     }
 
     /// Sends all of `bytes`. A server that does not want them is no error: its answer tells.
@@ -111,6 +115,19 @@ impl Conn {
         }
         let more = lossy(&self.surplus);
         Err(format!("expected the end of the connection, got {more:?}"))
+    }
+
+    /// Whether the server has ended the connection already, and if so whether in good order. It does not wait.
+    pub(crate) fn ended(&mut self) -> Option<Result<(), String>> {
+        self.stream.set_nonblocking(true).unwrap();
+        let read = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        match read {
+            Ok(0) => Some(Ok(())),
+            Ok(_) => Some(Err("it says something unasked".to_owned())),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => None,
+            Err(e) => Some(Err(e.to_string())),
+        }
     }
 
     #[track_caller]

@@ -153,6 +153,36 @@ pub(crate) struct Server {
 /// What a stream of the server has said so far.
 type Tap = Arc<Mutex<String>>;
 
+/// A server that has not said yet that it is ready.
+pub(crate) struct Starting {
+    pub(crate) server: Server,
+    ready: Receiver<Urls>,
+}
+
+impl Starting {
+    /// Waits until it is ready. Why it is not: it ended, or was silent for [`PATIENCE`].
+    pub(crate) fn become_ready(mut self) -> Result<Server, String> {
+        let urls = match self.ready.recv_timeout(PATIENCE) {
+            Ok(urls) => urls,
+            Err(why) => {
+                self.server.child.kill().ok();
+                self.server.child.wait().ok();
+                return Err(format!("not ready ({why}): {}", self.server.stderr()));
+            }
+        };
+        let find = |key| urls.iter().find(|(k, _)| k == key).map(|(_, addr)| *addr);
+        // Where there are Unix sockets only, there is no address.
+        self.server.addr = find("listen").unwrap_or(self.server.addr);
+        self.server.admin = find("admin");
+        Ok(self.server)
+    }
+
+    /// Whether it has said so already.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.server.stdout().lines().any(|line| line.starts_with("ready"))
+    }
+}
+
 /// A server that is about to start, see [`Server::builder`].
 pub(crate) struct Launch {
     data: PathBuf,
@@ -164,6 +194,7 @@ pub(crate) struct Launch {
     bare: bool,
     env: Vec<(String, String)>,
     under: Vec<String>,
+    program: PathBuf,
 }
 
 /// How a program ended, and all that it said.
@@ -197,6 +228,12 @@ impl Launch {
     /// Starts it by way of another program.
     pub(crate) fn under(mut self, wrapper: &[&str]) -> Launch {
         self.under = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Starts this file instead of the cloudia that was built.
+    pub(crate) fn program(mut self, program: impl Into<PathBuf>) -> Launch {
+        self.program = program.into();
         self
     }
 
@@ -236,26 +273,18 @@ impl Launch {
 
     /// The same, or why there is no server.
     pub(crate) fn try_start(self) -> Result<Server, String> {
+        self.begin().become_ready()
+    }
+
+    /// Starts the server and does not wait for it.
+    pub(crate) fn begin(self) -> Starting {
         let mut child = spawn(self.command()).expect("the server starts");
         let (ready_sent, ready) = mpsc::channel();
         let out = drain_stdout(child.stdout.take().unwrap(), ready_sent);
         let err = drain_stderr(child.stderr.take().unwrap());
-        let urls = match ready.recv_timeout(PATIENCE) {
-            Ok(urls) => urls,
-            Err(why) => {
-                child.kill().ok();
-                child.wait().ok();
-                return Err(format!("not ready ({why}): {}", err.lock().unwrap()));
-            }
-        };
-        let find = |key| urls.iter().find(|(k, _)| k == key).map(|(_, addr)| *addr);
-        Ok(Server {
-            addr: find("listen").expect("a line that says where it listens"),
-            admin: find("admin"),
-            child,
-            out,
-            err,
-        })
+        // It has no address before it says so.
+        let server = Server { addr: SocketAddr::from(([0; 4], 0)), admin: None, child, out, err };
+        Starting { server, ready }
     }
 
     /// Starts it and waits for its end.
@@ -285,7 +314,7 @@ impl Launch {
     fn command(&self) -> Command {
         let tie = if setpriv() { &["setpriv", "--pdeathsig", "KILL"][..] } else { &[] };
         let under = self.under.iter().map(String::as_str);
-        let mut words = tie.iter().copied().chain(under).chain([env!("CARGO_BIN_EXE_cloudia")]);
+        let mut words = tie.iter().copied().chain(under).chain([self.program.to_str().unwrap()]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words);
         for (name, _) in env::vars_os() {
@@ -325,6 +354,16 @@ impl Server {
             bare: false,
             env: Vec::new(),
             under: Vec::new(),
+            program: PathBuf::from(env!("CARGO_BIN_EXE_cloudia")),
+        }
+    }
+
+    /// A server that is to take this one's place, on the addresses by which the harness knows it.
+    pub(crate) fn successor(&self, site: &Site) -> Launch {
+        let launch = Server::builder(site).listen(self.addr).args(&["--take-over"]);
+        match self.admin {
+            Some(admin) => launch.admin(admin),
+            None => launch.admin("off"),
         }
     }
 
@@ -366,6 +405,11 @@ impl Server {
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// It has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     /// Waits for the server to end by itself.

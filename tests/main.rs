@@ -7,7 +7,9 @@
 //!   four: how connections live, what is refused, what is timed, and how packets may be cut.
 //! - [`model`]: the server again, slow and obvious, from the contract alone; [`fuzz`] holds the two together.
 //!
-//! - [`start`], [`stop`]: what is refused and how, what is said, signals, restarts.
+//! - [`start`], [`stop`], [`drain`]: what is refused and how, what is said, signals, restarts, and what happens before the end.
+//! - [`takeover`], `takeover_…`, [`activation`]: a server in another's place, by a flag, a signal or a service manager, with
+//!   [`pollers`] that should not notice. [`public`] is for servers of other users.
 //! - [`deadlines`], [`exchange`]: the connection without a network, every deadline and every cut.
 //! - [`wire9_targets`] to [`wire9_stamps`], `quotes…`: quotes; [`quotes`] is what their tests share.
 //! - [`quotes_model`]: markets and lists in random steps against [`model::quotes`], [`quotes_lists`] the cache of their answers.
@@ -23,6 +25,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
 
+mod activation;
 mod alloc;
 mod browser;
 mod browser_market;
@@ -31,6 +34,7 @@ mod clients;
 mod conn;
 mod deadlines;
 mod devtools;
+mod drain;
 mod exchange;
 mod faulty;
 mod feed;
@@ -48,6 +52,8 @@ mod model;
 mod myzip;
 mod myzip_faults;
 mod mz;
+mod pollers;
+mod public;
 mod quotes;
 mod quotes_feed;
 mod quotes_feeders;
@@ -60,6 +66,10 @@ mod quotes_socket;
 mod start;
 mod stop;
 mod strace;
+mod takeover;
+mod takeover_faults;
+mod takeover_signal;
+mod takeover_state;
 mod ticker;
 mod tidy;
 mod witness;

@@ -24,7 +24,10 @@ pub(crate) struct Feeder {
 
 impl Feeder {
     pub(crate) fn to(path: &Path) -> Feeder {
-        let stream = UnixStream::connect(path).expect("the server accepts feeders");
+        Feeder::over(UnixStream::connect(path).expect("the server accepts feeders"))
+    }
+
+    pub(crate) fn over(stream: UnixStream) -> Feeder {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Feeder { stream, said: Vec::new() }
@@ -71,6 +74,11 @@ impl Feeder {
                 Err(error) => panic!("silence: {error}"),
             }
         }
+    }
+
+    /// The server ends the connection in good order and has said nothing before: it has taken all that was sent.
+    pub(crate) fn ends_in_order(&mut self) -> bool {
+        self.said.is_empty() && self.stream.read(&mut [0; 64]).is_ok_and(|read| read == 0)
     }
 
     /// The server complains about line `number`.
