@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
+use rustix::net::sockopt;
 
 use crate::cases;
 use crate::harness::PATIENCE;
@@ -24,6 +25,11 @@ impl Conn {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Conn::over(stream)
+    }
+
+    /// A connection that was made elsewhere.
+    pub(crate) fn over(stream: TcpStream) -> Conn {
         Conn { stream, surplus: Vec::new() }
     }
 
@@ -52,6 +58,11 @@ impl Conn {
     /// Closes the sending half.
     pub(crate) fn shut_write(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Ends it by a reset, as a client does that crashes or is in a hurry.
+    pub(crate) fn reset(self) {
+        sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).unwrap();
     }
 
     /// The next answer, to any method but HEAD.
