@@ -39,10 +39,10 @@ fn assert_cheap(before: &Before, server: &Server, clients: usize, each: usize) {
 
 #[test]
 fn silent_clients_are_cheap_and_cut() {
-    const CLIENTS: usize = 1000;
+    const CLIENTS: usize = 800;
     let site = Site::new();
-    let server = server(&site, &[("--header-timeout", 3)]);
-    let before = Before::of(&server);
+    let server = server(&site, &[("--header-timeout", 5)]);
+    let before = Before::warm(&server);
     let mut silent: Vec<Conn> = (0..CLIENTS).map(|_| server.connect()).collect();
     wait_until("all have a place", || open(&server) >= CLIENTS as u64);
     assert_cheap(&before, &server, CLIENTS, EACH);
@@ -56,8 +56,8 @@ fn silent_clients_are_cheap_and_cut() {
 fn heads_that_trickle_are_cheap_and_end() {
     const CLIENTS: usize = 500;
     let site = Site::new();
-    let server = server(&site, &[("--header-timeout", 3)]);
-    let before = Before::of(&server);
+    let server = server(&site, &[("--header-timeout", 5)]);
+    let before = Before::warm(&server);
     let head = get("/alive.txt?slowly,very,slowly");
     let mut slow: Vec<Conn> = (0..CLIENTS).map(|_| server.connect()).collect();
     // Half of them have asked before.
@@ -83,8 +83,8 @@ fn heads_that_trickle_are_cheap_and_end() {
 fn long_heads_are_given_back() {
     const CLIENTS: usize = 400;
     let site = Site::new();
-    let server = server(&site, &[("--header-timeout", 3)]);
-    let before = Before::of(&server);
+    let server = server(&site, &[("--header-timeout", 5)]);
+    let before = Before::warm(&server);
     let long = format!("GET /alive.txt HTTP/1.1\r\nHost: h\r\nX: {}", "x".repeat(15 << 10));
     let mut slow: Vec<Conn> = (0..CLIENTS).map(|_| server.connect()).collect();
     slow.iter_mut().for_each(|conn| conn.send(&long));
@@ -102,8 +102,8 @@ fn long_heads_are_given_back() {
 fn bodies_that_trickle_are_cheap_and_end() {
     const CLIENTS: usize = 500;
     let site = Site::new();
-    let server = server(&site, &[("--header-timeout", 2)]);
-    let before = Before::of(&server);
+    let server = server(&site, &[("--header-timeout", 4)]);
+    let before = Before::warm(&server);
     let by_length = with_host("POST", "/alive.txt", &["Content-Length: 60000"], "");
     let by_chunks = with_host("POST", "/alive.txt", &["Transfer-Encoding: chunked"], "ea60\r\n");
     let mut slow: Vec<Conn> = (0..CLIENTS).map(|_| server.connect()).collect();
@@ -130,7 +130,7 @@ fn heads_that_end_about_when_time_is_up() {
     const CLIENTS: usize = 300;
     let site = Site::new();
     let server = server(&site, &[("--header-timeout", 1)]);
-    let before = Before::of(&server);
+    let before = Before::warm(&server);
     let request = get("/alive.txt");
     let (head, end) = request.split_at(request.len() - 1);
     let mut slow: Vec<Conn> = (0..CLIENTS).map(|_| server.connect()).collect();
@@ -187,7 +187,7 @@ fn resets_leave_nothing() {
     };
     // What the first storm makes the allocator keep is not what a storm costs.
     storm();
-    let before = Before::of(&server);
+    let before = Before::warm(&server);
     for _ in 0..4 {
         storm();
         server.connect().assert_open();
@@ -200,7 +200,7 @@ fn resets_leave_nothing() {
 fn resets_in_the_queue_leave_nothing() {
     let site = Site::new();
     let server = server(&site, &[]);
-    let before = Before::of(&server);
+    let before = Before::warm(&server);
     for round in 0..4 {
         server.signal("STOP");
         let mut crowd: Vec<Conn> = (0..300).map(|_| server.connect()).collect();
@@ -244,7 +244,7 @@ fn connections_that_come_and_go_leave_nothing() {
         })
     };
     churn(100);
-    let before = Before::of(&server);
+    let before = Before::warm(&server);
     churn(1000);
     before.assert_over(&server, KEPT);
 }
@@ -255,8 +255,8 @@ fn clients_that_vanish_are_cut() {
     const CLIENTS: usize = 300;
     let site = Site::new();
     site.file("big.bin", noise(4 << 20));
-    let server = server(&site, &[("--header-timeout", 2), ("--keep-alive-timeout", 2), ("--send-timeout", 2)]);
-    let before = Before::of(&server);
+    let server = server(&site, &[("--header-timeout", 4), ("--keep-alive-timeout", 4), ("--send-timeout", 4)]);
+    let before = Before::warm(&server);
     let mut crowd: Vec<TcpStream> = Vec::new();
     for number in 0..CLIENTS {
         let mut stream = dial(server.addr, None, None).unwrap();
@@ -340,7 +340,7 @@ fn garbage_costs_nothing_but_time() {
         b"GET /\xff HTTP/1.1\r\n\r\n".repeat(1000),
     ];
     kinds.iter().for_each(|kind| assert!(pour(&server, kind, 1 << 20) > 0));
-    let before = Before::of(&server);
+    let before = Before::warm(&server);
     let poured = side_by_side(kinds.len(), |part| {
         let mut poured = 0;
         // What is refused is begun again on another connection.
@@ -359,7 +359,7 @@ fn garbage_costs_nothing_but_time() {
 fn newcomers_are_served_while_silent_ones_keep_coming() {
     let site = Site::new();
     let server = server(&site, &[("--header-timeout", 1)]);
-    let before = Before::of(&server);
+    let before = Before::warm(&server);
     let mut silent: Vec<Conn> = Vec::new();
     for _ in 0..100 {
         silent.extend((0..15).map(|_| server.connect()));

@@ -1,12 +1,11 @@
 //! Clients that ask for much and take nothing of it: what is held for them, and until when.
 
 use std::{
-    io::{Read, Write},
+    io::Read,
     net::TcpStream,
     process::Command,
-    sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -37,12 +36,14 @@ fn text(len: usize) -> Vec<u8> {
         .collect()
 }
 
-/// A text of which every coding takes a megabyte, in all codings, and bytes that are sent as they are.
+/// A text of which every coding takes a megabyte, in all codings, and bytes that are sent as they are. Nothing is
+/// compressed by the server, which would take memory of its own at times of its own.
 fn coded_site() -> Site {
     let site = Site::new();
     site.file("noise.bin", noise(MUCH)).file("text.txt", text(MUCH * 3 / 2));
     let file = site.data().join("text.txt");
-    for (program, flags) in [("brotli", &["-q", "1", "-k"][..]), ("zstd", &["-q", "-1", "-k"])] {
+    for (program, flags) in [("brotli", &["-q", "1", "-k"][..]), ("zstd", &["-q", "-1", "-k"]), ("gzip", &["-1", "-k"])]
+    {
         let made = Command::new(program).args(flags).arg(&file).status();
         assert!(made.expect("tools/test installs it").success(), "{program}");
     }
@@ -52,7 +53,7 @@ fn coded_site() -> Site {
 /// Readers of a megabyte in every coding, all at once.
 #[test]
 fn a_stalled_reader_costs_little_in_every_coding() {
-    const READERS: usize = 150;
+    const READERS: usize = 100;
     let site = coded_site();
     let server = Server::start(&site);
     let codings = ["br", "zstd", "deflate", "gzip", "identity"];
@@ -61,34 +62,32 @@ fn a_stalled_reader_costs_little_in_every_coding() {
     requests.push(("bytes", get("/noise.bin")));
     requests.push(("a range", get_with("/text.txt", &["Range: bytes=5-1400000"])));
     requests.push(("ranges", get_with("/text.txt", &["Range: bytes=5-700000,700010-1400000"])));
-    let clean = |stream: &TcpStream| assert!(stream.peer_addr().is_ok());
     let warm: Vec<TcpStream> = requests
         .iter()
         .filter(|(name, _)| !name.contains("range"))
         .flat_map(|(_, request)| (0..10).map(|_| stall(server.addr, request)).collect::<Vec<_>>())
         .collect();
-    warm.iter().for_each(clean);
     drop(warm);
-    let before = Before::of(&server);
+    let before = Before::warm(&server);
     let mut held = Vec::new();
     for (name, request) in &requests {
         let begun = before.grown(&server);
         let handed = metric(&server, "cloudia_sent_bytes_total");
         for _ in 0..READERS {
-            let mut stream = dial(server.addr, None, Some(4096)).unwrap();
-            stream.write_all(request).unwrap();
-            stream.read_exact(&mut [0; 12]).unwrap();
-            held.push(stream);
+            held.push(stall(server.addr, request));
         }
         wait_until("all have a place", || open(&server) >= held.len() as u64);
         let each = before.grown(&server).saturating_sub(begun) / READERS;
         let handed = (metric(&server, "cloudia_sent_bytes_total") - handed) as usize / READERS;
         eprintln!("{name}: {each} bytes of memory and {handed} in the kernel each");
-        assert!(each <= EACH, "{name}: {each} bytes of memory each");
+        // The allocator and the tables of the server grow by steps, so that this is only roughly what each costs.
+        assert!(each <= 4 * EACH, "{name}: {each} bytes of memory each");
         // More than that is unsent would be the kernel's memory for nothing; what it sends ahead is a window.
         assert!(handed < 512 << 10, "{name}: {handed} bytes in the kernel each");
     }
     before.assert_sound(&server);
+    let grown = before.grown(&server);
+    assert!(grown <= held.len() * EACH + (128 << 10), "{grown} bytes of memory for {} readers", held.len());
     drop(held);
     before.assert_over(&server, KEPT);
 }
@@ -102,13 +101,13 @@ fn lines(number: usize, len: usize) -> Vec<u8> {
 /// Many large files, each wanted as it is by a reader that then stalls: what is inflated for them has its bound.
 #[test]
 fn stalled_readers_of_many_files_do_not_hold_what_was_inflated() {
-    const FILES: usize = 150;
+    const FILES: usize = 96;
     let site = Site::new();
     for number in 0..FILES {
         site.file(&format!("{number}.txt"), lines(number, MUCH));
     }
     let server = Server::start(&site);
-    let before = Before::of(&server);
+    let before = Before::warm(&server);
     let mut held = Vec::new();
     for round in 0..2 {
         for number in 0..FILES {
@@ -139,11 +138,11 @@ fn stalled_readers_of_many_files_do_not_hold_what_was_inflated() {
 /// They are cut when the send timeout is over, and nothing is held for them any more.
 #[test]
 fn stalled_readers_are_cut() {
-    const READERS: usize = 500;
+    const READERS: usize = 300;
     let site = Site::new();
     site.file("noise.bin", noise(MUCH));
     let server = Server::builder(&site).flag("--send-timeout", 2).start();
-    let before = Before::of(&server);
+    let before = Before::warm(&server);
     let held: Vec<TcpStream> = (0..READERS).map(|_| stall(server.addr, &get("/noise.bin"))).collect();
     before.assert_over(&server, KEPT);
     assert_eq!(metric(&server, "cloudia_connections_timed_out_total"), READERS as u64);
@@ -164,7 +163,7 @@ fn pipelines_that_never_read_are_bounded_and_cut() {
         ("errors", get("/none").repeat(2000)),
         ("mixed", list.repeat(500)),
     ] {
-        let before = Before::of(&server);
+        let before = Before::warm(&server);
         let mut crowd: Vec<TcpStream> = (0..CLIENTS).map(|_| dial(server.addr, None, Some(4096)).unwrap()).collect();
         let stuffed: usize = thread::scope(|scope| {
             let parts: Vec<_> = crowd
@@ -190,41 +189,44 @@ fn pipelines_that_never_read_are_bounded_and_cut() {
 #[test]
 fn old_versions_are_held_no_longer_than_their_readers_may_take() {
     const SIZE: usize = 512 << 10;
-    const VERSIONS: usize = 400;
     let site = Site::new();
+    let first = noise(SIZE);
     let version = |number: usize| {
-        let mut bytes = noise(SIZE);
+        let mut bytes = first.clone();
         bytes[..8].copy_from_slice(&number.to_le_bytes());
         bytes
     };
     site.file("news.bin", version(0));
     let server = Server::builder(&site).flag("--send-timeout", 1).start();
-    let before = Before::of(&server);
-    let done = AtomicBool::new(false);
-    let (most_open, most_held) = thread::scope(|scope| {
-        let site = &site;
-        scope.spawn(|| {
-            for number in 1..=VERSIONS {
+    let before = Before::warm(&server);
+    let end = Instant::now() + Duration::from_secs(4);
+    let (versions, most_open, most_held) = thread::scope(|scope| {
+        let publisher = scope.spawn(|| {
+            let mut number = 0;
+            while Instant::now() < end {
+                number += 1;
                 site.replace("news.bin", version(number), at(OLD + number as u64));
-                thread::sleep(Duration::from_millis(10));
+                thread::sleep(Duration::from_millis(8));
             }
-            done.store(true, Ordering::Release);
+            number
         });
         let mut readers = Vec::new();
         let mut most = (0, 0);
-        while !done.load(Ordering::Acquire) {
-            readers.extend((0..5).map(|_| stall(server.addr, &get("/news.bin"))));
+        while !publisher.is_finished() {
             let open = open(&server) as usize;
+            // The kernel's memory has its bound as well: more of them would slow down everyone on this machine.
+            if open < 250 {
+                readers.extend((0..5).map(|_| stall(server.addr, &get("/news.bin"))));
+            }
             let held = before.grown(&server);
-            assert!(held <= (open + 20) * SIZE + (8 << 20), "{held} bytes for {open} readers");
+            assert!(held <= (open + 25) * SIZE + (8 << 20), "{held} bytes for {open} readers");
             most = (most.0.max(open), most.1.max(held));
         }
         eprintln!("{} readers in all", readers.len());
-        most
+        (publisher.join().unwrap(), most.0, most.1)
     });
-    eprintln!("at most {most_open} at once, and {} kB", most_held >> 10);
     let published = metric(&server, "cloudia_reloads_total");
-    eprintln!("{published} versions were published");
-    wait_until("the last is there", || server.get("/news.bin", &[]).body == version(VERSIONS));
+    eprintln!("{published} of {versions} versions; at most {most_open} readers at once, and {} kB", most_held >> 10);
+    wait_until("the last is there", || server.get("/news.bin", &[]).body == version(versions));
     before.assert_over(&server, 16 << 20);
 }
