@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{
     cases::{get, request, with_host},
-    crowd::{Before, assert_shed, descriptors, is_served, metric, noise, open, side_by_side},
+    crowd::{Before, assert_shed, assert_told, descriptors, is_served, metric, noise, open, side_by_side},
     harness::{Conn, Server, Site, wait_until},
 };
 
@@ -180,6 +180,21 @@ fn a_refusal_reaches_those_who_have_spoken() {
     over.iter_mut().for_each(assert_shed);
 }
 
+/// As many as may linger do so, and say nothing. Those who come behind them have spoken.
+#[test]
+fn a_refusal_reaches_those_who_come_behind_a_crowd() {
+    let site = Site::new();
+    let server = Server::builder(&site).workers(1).flag("--max-connections", 2).start();
+    let _held = assert_places(&server, 2);
+    let _crowd: Vec<Conn> = (0..600).map(|_| server.connect()).collect();
+    let long = with_host("GET", "/alive.txt", &[&format!("X: {}", "x".repeat(12 << 10))], "");
+    server.signal("STOP");
+    let mut over: Vec<Conn> = (0..100).map(|_| server.connect()).collect();
+    over.iter_mut().for_each(|conn| conn.send(&long));
+    server.signal("CONT");
+    over.iter_mut().for_each(assert_shed);
+}
+
 /// Larger than any buffer, so that it is still being sent when the answer is.
 #[test]
 fn a_refusal_reaches_those_who_go_on_speaking() {
@@ -206,7 +221,7 @@ fn in_a_flood_each_is_served_or_told() {
         let mut crowd: Vec<Conn> = (0..500).map(|_| server.connect()).collect();
         // Some wait for an answer without having asked.
         crowd.iter_mut().skip(part).step_by(3).for_each(|conn| conn.send(get("/alive.txt")));
-        crowd.iter_mut().for_each(assert_shed);
+        crowd.iter_mut().for_each(assert_told);
         crowd.len()
     })
     .into_iter()

@@ -124,6 +124,14 @@ impl Conn {
         Err(format!("expected the end of the connection, got {more:?}"))
     }
 
+    /// No reset has come behind the last answer. Linux gives what came before it to the reader all the same, other
+    /// systems throw it away.
+    #[track_caller]
+    pub(crate) fn assert_not_reset(&self) {
+        let error = self.stream.take_error().unwrap();
+        assert!(error.is_none(), "reset behind the answer: {error:?}");
+    }
+
     #[track_caller]
     pub(crate) fn assert_open(&mut self) {
         self.open().unwrap_or_else(|why| panic!("{why}"));

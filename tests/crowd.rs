@@ -70,9 +70,16 @@ pub(crate) fn stall(to: SocketAddr, request: &[u8]) -> TcpStream {
     stream
 }
 
-/// `conn` is told that there is no room, in full, and then it is the end.
+/// `conn` is told that there is no room, in full, then it is the end, and no reset follows.
 #[track_caller]
 pub(crate) fn assert_shed(conn: &mut Conn) {
+    assert_told(conn);
+    conn.assert_not_reset();
+}
+
+/// The same in a flood, where not everyone who is told is heard out: a request that comes late is answered by a reset.
+#[track_caller]
+pub(crate) fn assert_told(conn: &mut Conn) {
     let answer = conn.recv();
     assert_eq!(answer.status, 503, "{answer}");
     assert_eq!(answer.get("retry-after"), Some("1"), "{answer}");

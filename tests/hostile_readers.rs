@@ -12,6 +12,7 @@ use crate::{
     cases::{get, get_with},
     crowd::{Before, dial, metric, noise, open, stall, stuff},
     harness::{OLD, Rng, Server, Site, at, wait_until},
+    quotes::{list, table},
 };
 
 /// Bytes of memory that a reader may cost, whatever it reads.
@@ -133,6 +134,35 @@ fn stalled_readers_of_many_files_do_not_hold_what_was_inflated() {
     }
     drop(held);
     before.assert_over(&server, INFLATED + 4 * MUCH);
+}
+
+/// Bytes of answers to lists that a worker keeps.
+const LISTS: usize = 32 << 20;
+
+/// Every reader asks for a list of its own, of a megabyte, and stalls: what is joined for them has its bound.
+#[test]
+fn stalled_readers_of_many_lists_do_not_hold_what_was_joined() {
+    const READERS: usize = 150;
+    const WORKERS: usize = 2;
+    let site = Site::new();
+    let text = String::from_utf8(text(MUCH)).unwrap();
+    let payloads = (0..1000).map(|n| &text[n * 1000..][..1000]);
+    site.file("all.quotes", table((0..1000).map(|n| format!("s{n}")).zip(payloads)));
+    let symbols: Vec<String> = (0..1000).map(|n| format!("s{n}")).collect();
+    let server = Server::builder(&site).workers(WORKERS as u32).start();
+    let before = Before::warm(&server);
+    let mut held = Vec::new();
+    for number in 0..READERS {
+        let mut asked = symbols.clone();
+        asked.rotate_left(number);
+        held.push(stall(server.addr, &get(list(&asked))));
+    }
+    let grown = before.grown(&server);
+    eprintln!("{} kB for {READERS} readers", grown >> 10);
+    before.assert_sound(&server);
+    assert!(grown <= WORKERS * LISTS + 16 * MUCH, "{grown} bytes for {READERS} readers");
+    drop(held);
+    before.assert_over(&server, WORKERS * LISTS + 16 * MUCH);
 }
 
 /// They are cut when the send timeout is over, and nothing is held for them any more.
