@@ -1,19 +1,16 @@
 //! `--max-connections-per-ip`: how many connections one IPv4 address or one /64 of IPv6 may have.
 
 use std::{
-    fs,
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener},
     os::unix::net::UnixStream,
-    process::Command,
-    sync::mpsc,
-    thread,
 };
 
 use crate::{
     cases::{get, request},
     crowd::{Before, assert_shed, from, is_served, metric, open, private, side_by_side, source},
     harness::{Conn, PATIENCE, Server, Site, wait_until},
+    network::within,
 };
 
 const FLAG: &str = "--max-connections-per-ip";
@@ -174,44 +171,13 @@ fn the_loopback_of_ipv6_is_an_address() {
     drop(assert_places(&server, here, 2));
 }
 
-/// A network of its own in which every address of `fd51::/16` is this machine's; `scene` runs in it. The path is what
-/// nsenter takes.
-fn in_a_network(scene: impl FnOnce(&str) + Send) {
-    let root = rustix::process::geteuid().is_root();
-    let entered = thread::scope(|scope| {
-        let (reply, ready) = mpsc::channel();
-        let inside = scope.spawn(move || {
-            // SAFETY: the new network is of this thread alone, which opens all its sockets afterwards.
-            let unshared = root && unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
-            let set_up = unshared
-                && [&["link", "set", "lo", "up"][..], &["-6", "route", "add", "local", "fd51::/16", "dev", "lo"]]
-                    .iter()
-                    .all(|words| Command::new("ip").args(*words).status().is_ok_and(|status| status.success()));
-            reply.send(set_up).unwrap();
-            if set_up {
-                let name = fs::read_link("/proc/thread-self").unwrap();
-                scene(&format!("/proc/{}/ns/net", name.display()));
-            }
-        });
-        let entered = ready.recv().unwrap();
-        if let Err(why) = inside.join() {
-            std::panic::resume_unwind(why);
-        }
-        entered
-    });
-    if !entered {
-        eprintln!("skipped: a network of its own cannot be had here");
-    }
-}
-
 /// A household or a machine has a /64, and may use every address of it.
 #[test]
 fn ipv6_is_counted_by_64_bits() {
-    in_a_network(|network| {
+    within(&["-6 route add local fd51::/16 dev lo"], |network| {
         let site = Site::new();
-        let port = 4000;
-        let launch = Server::builder(&site).listen(format!("[::]:{port}")).admin("off").flag(FLAG, 2).workers(3);
-        let mut server = launch.under(&["nsenter", &format!("--net={network}")]).start();
+        let launch = Server::builder(&site).listen("[::]:4000").admin("off").flag(FLAG, 2).workers(3);
+        let mut server = launch.under(&network.words()).start();
         server.addr = "[fd51::1]:4000".parse::<SocketAddr>().unwrap();
         let at = |text: &str| text.parse::<IpAddr>().unwrap();
         let mut held = fill(&server, at("fd51:0:0:1::1"), 1);

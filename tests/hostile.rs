@@ -6,7 +6,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     os::fd::AsRawFd,
     thread,
     time::Duration,
@@ -16,6 +16,7 @@ use crate::{
     cases::{get, with_host},
     crowd::{Before, dial, metric, noise, open, side_by_side, stall},
     harness::{Conn, Rng, Server, Site, wait_until},
+    network::{ask_in_the_name_of_others, half_open, within},
 };
 
 /// Bytes of memory that a client may cost which has sent little or nothing.
@@ -368,4 +369,24 @@ fn newcomers_are_served_while_silent_ones_keep_coming() {
     }
     silent.iter_mut().for_each(Conn::assert_closed);
     before.assert_over(&server, KEPT);
+}
+
+/// The machines that are said to ask never answer. The kernel keeps these to itself, and lets the others through.
+#[test]
+fn half_open_connections_keep_nobody_out() {
+    within(&["route add 10.0.0.0/8 dev lo"], |network| {
+        let site = Site::new();
+        let server = Server::builder(&site).under(&network.words()).start();
+        let before = Before::warm(&server);
+        let SocketAddr::V4(address) = server.addr else { unreachable!() };
+        for _ in 0..3 {
+            ask_in_the_name_of_others(address, 10_000);
+            wait_until("they are half open", || half_open(address.port()) > 500);
+            eprintln!("{} are half open", half_open(address.port()));
+            let mut honest: Vec<Conn> = (0..100).map(|_| server.connect()).collect();
+            honest.iter_mut().for_each(Conn::assert_open);
+        }
+        assert_eq!(before.grown(&server) / (1 << 20), 0);
+        before.assert_over(&server, KEPT);
+    });
 }

@@ -14,7 +14,8 @@
 //! - `feed…`: what publishers do to files and what goes wrong with them. [`witness`] watches one path meanwhile, [`faulty`]
 //!   makes the faults.
 //! - `budget…`: how many connections there may be, and who is refused or let go. `hostile…`: clients that mean harm, or might
-//!   as well. [`crowd`] is what they share.
+//!   as well. [`crowd`] is what they share,
+//!   [`network`] a network of their own.
 //! - [`browser`], [`browser_market`], [`clients`], [`metrics`], [`strace`]: foreign eyes. `tools/test` installs what they need.
 //!   [`devtools`] drives a page that stays open.
 //! - [`myzip`], [`myzip_faults`], [`mz`]: the program, the program when things go wrong, and what it makes. [`ticker`]: the
@@ -57,6 +58,7 @@ mod model;
 mod myzip;
 mod myzip_faults;
 mod mz;
+mod network;
 mod quotes;
 mod quotes_feed;
 mod quotes_feeders;
