@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
+use rustix::net::sockopt;
 
 use crate::cases;
 use crate::harness::PATIENCE;
@@ -28,7 +29,12 @@ impl Conn {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Conn { stream, surplus: Vec::new() })
+        Ok(Conn::over(stream))
+    }
+
+    /// A connection that was made elsewhere.
+    pub(crate) fn over(stream: TcpStream) -> Conn {
+        Conn { stream, surplus: Vec::new() }
     }
 
     /// Sends all of `bytes`. A server that does not want them is no error: its answer tells.
@@ -56,6 +62,11 @@ impl Conn {
     /// Closes the sending half.
     pub(crate) fn shut_write(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Ends it by a reset, as a client does that crashes or is in a hurry.
+    pub(crate) fn reset(self) {
+        sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).unwrap();
     }
 
     /// The next answer, to any method but HEAD.
@@ -128,6 +139,14 @@ impl Conn {
             Err(e) if e.kind() == ErrorKind::WouldBlock => None,
             Err(e) => Some(Err(e.to_string())),
         }
+    }
+
+    /// No reset has come behind the last answer. Linux gives what came before it to the reader all the same, other
+    /// systems throw it away.
+    #[track_caller]
+    pub(crate) fn assert_not_reset(&self) {
+        let error = self.stream.take_error().unwrap();
+        assert!(error.is_none(), "reset behind the answer: {error:?}");
     }
 
     #[track_caller]

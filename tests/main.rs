@@ -15,6 +15,9 @@
 //! - [`quotes_model`]: markets and lists in random steps against [`model::quotes`], [`quotes_lists`] the cache of their answers.
 //! - `feed…`: what publishers do to files and what goes wrong with them. [`witness`] watches one path meanwhile, [`faulty`]
 //!   makes the faults.
+//! - `budget…`: how many connections there may be, and who is refused or let go. `hostile…`: clients that mean harm, or might
+//!   as well. [`crowd`] is what they share,
+//!   [`network`] a network of their own.
 //! - [`browser`], [`browser_market`], [`clients`], [`metrics`], [`strace`]: foreign eyes. `tools/test` installs what they need.
 //!   [`devtools`] drives a page that stays open.
 //! - [`myzip`], [`myzip_faults`], [`mz`]: the program, the program when things go wrong, and what it makes. [`ticker`]: the
@@ -29,9 +32,14 @@ mod activation;
 mod alloc;
 mod browser;
 mod browser_market;
+mod budget;
+mod budget_descriptors;
+mod budget_idle;
+mod budget_peers;
 mod cases;
 mod clients;
 mod conn;
+mod crowd;
 mod deadlines;
 mod devtools;
 mod drain;
@@ -46,12 +54,15 @@ mod feed_ways2;
 mod fresh;
 mod fuzz;
 mod harness;
+mod hostile;
+mod hostile_readers;
 mod identity;
 mod metrics;
 mod model;
 mod myzip;
 mod myzip_faults;
 mod mz;
+mod network;
 mod pollers;
 mod public;
 mod quotes;

@@ -61,7 +61,7 @@ fn assert_refused(launch: Launch, words: &[&str]) {
 
 /// Runs the bare program with each line's arguments and reports all that fail.
 #[track_caller]
-fn check(code: i32, table: &[(&[&str], &[&str])]) {
+pub(crate) fn check(code: i32, table: &[(&[&str], &[&str])]) {
     let site = Site::new();
     let mut report = String::new();
     for (args, words) in table {
@@ -244,7 +244,7 @@ fn bad_unix_paths_are_refused() {
 }
 
 /// A file of settings beside the site.
-fn settings(site: &Site, name: &str, text: &str) -> String {
+pub(crate) fn settings(site: &Site, name: &str, text: &str) -> String {
     let path = site.outside().join(name);
     fs::write(&path, text).unwrap();
     path.to_str().unwrap().to_owned()
