@@ -121,6 +121,17 @@ pub const SEND_SLICES: usize = 64;
 /// with 128 KiB, which is all the memory it has for TCP on a machine of 24 GB. Throughput is the same.
 pub const KERNEL_UNSENT: u32 = 16 * 1024;
 
+/// Bytes that the connections of one worker may hold which are in the middle of something: parts of requests, answers that the
+/// kernel does not take, and bodies that are served no longer. Those that have been still for longest are cut. Twice the
+/// largest file, so that whoever loads that while it changes is not cut for it alone.
+pub const UNFINISHED_BYTES: usize = 2 * MAX_FILE as usize;
+
+/// A crowd that held less has left nothing worth giving back.
+pub const CALM_BYTES: usize = 2 * 1024 * 1024;
+
+/// Bytes that a connection takes which waits.
+pub const CONNECTION_BYTES: usize = 320;
+
 /// An answer may take this long plus a second for every [`SLOWEST_BYTES_PER_SECOND`] of it.
 pub const ANSWER_BASE_SECS: u32 = 60;
 

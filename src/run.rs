@@ -130,12 +130,19 @@ pub fn run(config: Config) -> Result<(), Error> {
     process::notify_ready();
     if let Some(predecessor) = predecessor {
         predecessor.done();
-        server.sockets.all().for_each(Bound::claim_name);
+        server.sockets.claim_names();
     }
 
     let passing = Arc::new(AtomicBool::new(false));
-    let estate = Estate::new(server.sockets.clone(), quotes.clone(), inquiry, server.events.clone());
-    names.wait(estate, passing.clone()).map_err(|error| start_error("the take-over thread", &error))?;
+    let estate = Estate {
+        sockets: server.sockets.clone(),
+        quotes: quotes.clone(),
+        feed: inquiry,
+        workers: controls.clone(),
+        events: server.events.clone(),
+    };
+    let waiting = names.wait(estate, server.take_over_gate.clone(), passing.clone());
+    waiting.map_err(|error| start_error("the take-over thread", &error))?;
     let is_handed_over = events::wait_for_the_end(&event, &server.events, program)?;
     // A successor that has the sockets, and may be loading, is not to find them shut.
     let order = server.leave(&quotes, is_handed_over, is_handed_over || passing.load(Ordering::Acquire));
@@ -154,8 +161,8 @@ struct Server {
     feed_stats: Arc<FeedStats>,
     worker_stats: Vec<Arc<WorkerStats>>,
     stage: Arc<StageCell>,
-    /// The admin listener's.
-    gate: Arc<Gate>,
+    admin_gate: Arc<Gate>,
+    take_over_gate: Arc<Gate>,
     events: Sender<Event>,
 }
 
@@ -169,6 +176,7 @@ struct Loaded {
 
 impl Server {
     fn new(config: Config, workers: usize, limit: u64, sockets: Sockets, events: Sender<Event>) -> Result<Self, Error> {
+        let gate = || Gate::new().map(Arc::new).map_err(|error| start_error("a thread", &error));
         let most = Most::of(&config, limit, workers);
         let max = most.in_total;
         if let Some(asked) = config.max_connections.filter(|asked| *asked > max) {
@@ -183,7 +191,8 @@ impl Server {
             feed_stats: Arc::default(),
             worker_stats: (0..workers).map(|_| Arc::default()).collect(),
             stage: Arc::default(),
-            gate: Arc::new(Gate::new().map_err(|error| start_error("the admin thread", &error))?),
+            admin_gate: gate()?,
+            take_over_gate: gate()?,
             events,
             config,
         })
@@ -193,7 +202,7 @@ impl Server {
         let Some(bound) = &self.sockets.admin else { return Ok(()) };
         let (workers, feed) = (self.worker_stats.clone(), self.feed_stats.clone());
         let overview = Overview::new(self.stage.clone(), workers, feed, self.store.clone(), SystemTime::now());
-        admin::start(bound, overview, self.gate.clone()).map_err(|error| start_error("the admin thread", &error))
+        admin::start(bound, overview, self.admin_gate.clone()).map_err(|error| start_error("the admin thread", &error))
     }
 
     /// Loads the data directory. `succeeds`: there is a server that is to be replaced.
@@ -225,7 +234,7 @@ impl Server {
         for (number, stats) in self.worker_stats.iter().enumerate() {
             let control = Arc::new(Control::new().map_err(|error| start_error("a worker", &error))?);
             controls.push(control.clone());
-            let events = self.events.clone();
+            let [started, calm] = [self.events.clone(), self.events.clone()];
             let setup = Setup {
                 cpu: cpus.get(number % cpus.len().max(1)).copied(),
                 io: self.io,
@@ -239,7 +248,8 @@ impl Server {
                 evicts_idle: config.evict_idle,
                 control,
                 // The main thread waits for it.
-                on_start: Box::new(move || drop(events.send(Event::WorkerStarted))),
+                on_start: Box::new(move || drop(started.send(Event::WorkerStarted))),
+                on_calm: Box::new(move || drop(calm.send(Event::Calm))),
             };
             start_worker(number, setup, self.events.clone())?;
         }
@@ -254,11 +264,12 @@ impl Server {
             quotes.close();
         }
         if to_others {
-            self.gate.close();
+            self.admin_gate.close();
             self.sockets.all().for_each(Bound::leave_name);
             return Order::HandOver;
         }
         // The next server may take a name as soon as nobody listens behind it.
+        self.take_over_gate.close();
         self.sockets.all().for_each(Bound::remove_name);
         Order::Drain
     }

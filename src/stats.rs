@@ -55,6 +55,8 @@ pub struct WorkerStats {
     pub shed: Counter,
     /// Idle connections that gave their place to new ones.
     pub evicted: Counter,
+    /// Connections in the middle of something, cut because together they held too much.
+    pub cut: Counter,
     /// Connections cut by a deadline without an answer.
     pub timed_out: Counter,
     /// Lists of quotes that were joined.

@@ -60,6 +60,11 @@ fn workers(overview: &Overview, families: &mut Families) {
             overview.sum(|worker| worker.evicted.get()),
         ),
         (
+            "cloudia_connections_cut_total",
+            "Connections in the middle of something, cut because together they held too much memory.",
+            overview.sum(|worker| worker.cut.get()),
+        ),
+        (
             "cloudia_connections_timed_out_total",
             "Connections cut by a deadline without an answer.",
             overview.sum(|worker| worker.timed_out.get()),

@@ -32,6 +32,7 @@ pub(super) fn json(overview: &Overview, query: Option<&[u8]>) -> String {
             "accepted": overview.sum(|worker| worker.accepted.get()),
             "shed": overview.sum(|worker| worker.shed.get()),
             "evicted": overview.sum(|worker| worker.evicted.get()),
+            "cut": overview.sum(|worker| worker.cut.get()),
             "timed_out": overview.sum(|worker| worker.timed_out.get()),
         },
         "sent_bytes": overview.sum(|worker| worker.sent_bytes.get()),
@@ -140,6 +141,7 @@ pub(super) fn page(overview: &Overview) -> String {
             row("accepted", overview.sum(|worker| worker.accepted.get())),
             row("refused, too many (503)", overview.sum(|worker| worker.shed.get())),
             row("closed to make room", overview.sum(|worker| worker.evicted.get())),
+            row("cut for the memory they held", overview.sum(|worker| worker.cut.get())),
             row("cut by a deadline", overview.sum(|worker| worker.timed_out.get())),
         ],
     );

@@ -247,21 +247,27 @@ impl Catalog {
         alive.chain(deleted).collect()
     }
 
-    /// Goes on where another server left off: what is the same has the same stamp, anything else a later one.
-    pub fn inherit(&mut self, stamps: Vec<Stamped>) {
+    /// Goes on where another server left off: what is the same has the same stamp, anything else a later one. The contents that
+    /// are not the same.
+    pub fn inherit(&mut self, stamps: Vec<Stamped>) -> BTreeSet<String> {
         let (now, since) = (unix_now(), Instant::now());
         let mut changes = Vec::new();
+        let mut others: BTreeSet<String> = self.known.keys().map(|content| content.as_ref().to_owned()).collect();
         for Stamped { content, stamp: inherited, hash } in stamps {
             let known = self.known.get_mut(&content).and_then(|known| known.version.as_mut());
             let Some(version) = known else {
                 let previous = Previous { stamp: inherited, hash };
                 self.deleted.insert(content.as_ref().to_owned(), (previous, since));
+                others.insert(content.as_ref().to_owned());
                 continue;
             };
             let Version::Entry(entry) = version else { continue };
-            let settled = match entry.hash() == hash {
-                true => inherited,
-                false => stamp(entry.stamp(), now, Some(inherited)),
+            let settled = if entry.hash() == hash {
+                others.remove(&*content);
+                inherited
+            } else {
+                // Later than the other by a second, for that one is being sent at this moment.
+                stamp(entry.stamp(), now.max(inherited + 1), Some(inherited))
             };
             if entry.stamp() != settled {
                 *entry = Arc::new(entry.copy().stamped(settled));
@@ -269,6 +275,7 @@ impl Catalog {
             }
         }
         self.store.apply(changes);
+        others
     }
 
     /// Removes contents whose files are gone, unless so many are that it looks like an accident: then it says how many it

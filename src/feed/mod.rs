@@ -203,7 +203,9 @@ impl Feed {
 
     /// Goes on where another server left off. To be called before anybody is served.
     pub fn inherit(&mut self, stamps: Vec<Stamped>) {
-        self.catalog.inherit(stamps);
+        let others = self.catalog.inherit(stamps);
+        // The other server may have seen a change that this one is only about to hear of.
+        self.look_at(others, &Mode::default());
     }
 
     /// A way to ask it while it runs.

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    time::Duration,
 };
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -21,13 +22,25 @@ impl Gate {
 
     /// Waits until there is something to read, or to accept, from `socket`. False: the gate is closed.
     pub fn wait(&self, socket: impl AsFd) -> bool {
+        self.wait_for_any(&[socket]).is_some()
+    }
+
+    /// As [`Gate::wait`], from one of several: which. None: the gate is closed.
+    pub fn wait_for_any(&self, sockets: &[impl AsFd]) -> Option<usize> {
         loop {
-            let mut both = [PollFd::new(&self.0, PollFlags::IN), PollFd::new(&socket, PollFlags::IN)];
-            match poll(&mut both, None) {
-                Ok(_) if !both[0].revents().is_empty() => return false,
-                Ok(_) | Err(rustix::io::Errno::INTR) if both[1].revents().is_empty() => {}
-                // An error of the socket is for whoever reads from it to see.
-                _ => return true,
+            let all = std::iter::once(self.0.as_fd()).chain(sockets.iter().map(AsFd::as_fd));
+            let mut polled: Vec<PollFd<'_>> =
+                all.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
+            match poll(&mut polled, None) {
+                // An error of a socket is for whoever reads from it to see.
+                Ok(_) => match polled.iter().position(|polled| !polled.revents().is_empty()) {
+                    Some(0) => return None,
+                    Some(ready) => return Some(ready - 1),
+                    None => {}
+                },
+                Err(rustix::io::Errno::INTR) => {}
+                // Without memory the kernel cannot wait.
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
         }
     }

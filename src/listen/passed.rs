@@ -36,6 +36,16 @@ pub enum Place {
     Named(Vec<u8>),
 }
 
+impl Place {
+    /// The address, if it is one.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            Place::At(address) => Some(address),
+            Place::Named(_) => None,
+        }
+    }
+}
+
 impl Passed {
     /// A listening stream socket.
     ///

@@ -16,7 +16,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use super::{Error, start_error, takeover};
+use super::{Error, process, start_error, takeover};
 use crate::worker::{Control, Order};
 
 /// What happens.
@@ -31,6 +31,8 @@ pub(super) enum Event {
     HandedOver,
     FeedEnded,
     WorkerStarted,
+    /// A crowd has gone, and its memory is free.
+    Calm,
     WorkerEnded(io::Result<()>),
 }
 
@@ -48,7 +50,7 @@ pub(super) fn wait_for_workers(event: &Receiver<Event>, workers: usize) -> Resul
             Ok(Event::WorkerEnded(result)) => return Err(Error::Broken(worker_ended(result))),
             Ok(Event::FeedEnded) => return Err(feed_ended()),
             Ok(Event::Signal) => return Ok(false),
-            Ok(Event::Replace | Event::SuccessorEnded(_) | Event::HandedOver) => {}
+            Ok(Event::Calm | Event::Replace | Event::SuccessorEnded(_) | Event::HandedOver) => {}
             Err(_) => break,
         }
     }
@@ -79,6 +81,7 @@ pub(super) fn wait_for_the_end(
                 let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                 tracing::warn!("the new server has ended before it took over, this one goes on: {status}");
             }
+            Ok(Event::Calm) => process::give_back_memory(),
             Ok(Event::WorkerStarted) => {}
             Ok(Event::WorkerEnded(result)) => return Err(Error::Broken(worker_ended(result))),
             Ok(Event::FeedEnded) => return Err(feed_ended()),

@@ -1,6 +1,6 @@
 //! Where the server listens: what it binds, and what it was passed.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use super::{
     Error, quotes,
@@ -16,9 +16,20 @@ pub(super) struct Sockets {
     pub(super) public: Vec<Bound>,
     pub(super) admin: Option<Bound>,
     pub(super) feeders: Option<Bound>,
+    /// Names in the file system of sockets that were passed, and on which nobody listens any more.
+    pub(super) unwanted: Vec<PathBuf>,
 }
 
 impl Sockets {
+    /// What was passed is this server's from now on.
+    pub(super) fn claim_names(&self) {
+        self.all().for_each(Bound::claim_name);
+        for path in &self.unwanted {
+            // It may be gone already; nothing depends on it.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
     /// All of them.
     pub(super) fn all(&self) -> impl Iterator<Item = &Bound> {
         self.public.iter().chain(&self.admin).chain(&self.feeders)
@@ -32,21 +43,28 @@ pub(super) fn bind(
     workers: usize,
     mut passed: Vec<Passed>,
 ) -> Result<(Sockets, Names, Option<Predecessor>), Error> {
-    let found = if config.take_over { Predecessor::find(&config.listen)? } else { None };
+    let activated: Vec<Address> = passed.iter().filter_map(|passed| passed.place.address()).cloned().collect();
+    let found = match config.take_over {
+        true => Predecessor::find(config.listen.iter().chain(&activated), config.user.as_deref())?,
+        false => None,
+    };
     let predecessor = found.map(|(predecessor, sockets)| {
         passed.extend(sockets);
         predecessor
     });
-    let mut bind = |address: &Address, flag, workers| {
-        Bound::new(address, workers, &mut passed).map_err(|error| cannot_listen(address, &error, flag))
+    let mut bind = |address: &Address, is_public: bool| {
+        let (flag, listeners) = if is_public { ("--listen", workers) } else { ("--admin", 1) };
+        let address = picked(address, is_public, &passed);
+        let bound = Bound::new(&address, listeners, &mut passed);
+        bound.map_err(|error| cannot_listen(&address, &error, flag))
     };
     let admin = match config.admin {
         Admin::Off => None,
-        Admin::At(address) => Some(bind(&Address::Tcp(address), "--admin", 1)?),
+        Admin::At(address) => Some(bind(&Address::Tcp(address), false)?),
     };
     let mut public = Vec::new();
     for address in config.listen.iter().filter(|_| config.listen_is_set) {
-        public.push(bind(address, "--listen", workers)?);
+        public.push(bind(address, true)?);
     }
     let feeders = quotes::listen(config, &mut passed)?;
     // Of the others, those that somebody meant this server to serve.
@@ -60,14 +78,28 @@ pub(super) fn bind(
         }
     }
     let names = Names::take(&public, &mut passed);
-    Ok((Sockets { public, admin, feeders }, names, predecessor))
+    let unwanted = passed.iter().filter(|passed| !passed.lasts).filter_map(|passed| match &passed.place {
+        Place::At(Address::Unix(path)) => Some(path.clone()),
+        _ => None,
+    });
+    let unwanted = unwanted.collect();
+    Ok((Sockets { public, admin, feeders, unwanted }, names, predecessor))
+}
+
+/// The address that a server which is replaced had picked for one whose port is 0, where it passes that.
+fn picked(address: &Address, is_public: bool, passed: &[Passed]) -> Address {
+    let Address::Tcp(asked) = address else { return address.clone() };
+    let is_that = |passed: &&Passed| {
+        let had = passed.place.address();
+        passed.is_public == is_public && matches!(had, Some(Address::Tcp(had)) if had.ip() == asked.ip())
+    };
+    let place = passed.iter().find(|passed| asked.port() == 0 && is_that(passed)).map(|passed| &passed.place);
+    place.and_then(Place::address).unwrap_or(address).clone()
 }
 
 fn wanted(passed: &Passed, config: &Config) -> Option<Address> {
-    match &passed.place {
-        Place::At(address) if passed.is_public && (passed.lasts || !config.listen_is_set) => Some(address.clone()),
-        _ => None,
-    }
+    let is_wanted = passed.is_public && (passed.lasts || !config.listen_is_set);
+    passed.place.address().filter(|_| is_wanted).cloned()
 }
 
 fn cannot_listen(address: &Address, error: &io::Error, flag: &str) -> Error {

@@ -105,10 +105,14 @@ pub fn converse(
                     (rest.len(), Some(Next::Linger))
                 }
                 BodyLen::Whole(body_len) => {
-                    let close = respond(&request, true, site, scratch, out);
+                    let last = len + body_len == rest.len();
+                    let close = respond(&request, Fate { body_is_read: true, last }, site, scratch, out);
                     (len + body_len, close)
                 }
-                BodyLen::Unread => (rest.len(), respond(&request, false, site, scratch, out)),
+                BodyLen::Unread => {
+                    let fate = Fate { body_is_read: false, last: true };
+                    (rest.len(), respond(&request, fate, site, scratch, out))
+                }
             },
         };
         if close == Some(Next::Inflate) {
@@ -155,10 +159,17 @@ fn body_len(request: &Request<'_, '_>, body: &mut Option<Discard>, bytes: &[u8])
     }
 }
 
+/// What of the connection is known besides the request.
+struct Fate {
+    body_is_read: bool,
+    /// Nothing has arrived behind it.
+    last: bool,
+}
+
 /// Answers one request. What is to become of the connection, if it does not persist.
 fn respond(
     request: &Request<'_, '_>,
-    body_is_read: bool,
+    fate: Fate,
     site: &Site<'_>,
     scratch: &mut Scratch,
     out: &mut Output,
@@ -174,7 +185,10 @@ fn respond(
             Provided::Broken => answer = Answer::Plain(Status::ServiceUnavailable),
         }
     }
-    let linger = !body_is_read || site.draining || matches!(answer, Answer::Plain(status) if status.closes());
+    // What has arrived is answered before the end.
+    let linger = !fate.body_is_read
+        || (site.draining && fate.last)
+        || matches!(answer, Answer::Plain(status) if status.closes());
     let persistence = match (linger || !request.persistent, request.http10) {
         (true, _) => Persistence::Close,
         (false, true) => Persistence::KeepAlive,

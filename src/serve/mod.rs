@@ -149,6 +149,11 @@ impl Desk {
         }
     }
 
+    /// Counts a connection that was cut for what it held.
+    pub fn count_cut(&self) {
+        self.stats.cut.add(1);
+    }
+
     fn after(&self, patience: Tick) -> Tick {
         self.tick.saturating_add(patience)
     }
@@ -288,9 +293,17 @@ impl Connection {
         self.linger(socket, desk);
     }
 
-    /// Gives up on a client that is in the middle of an answer.
+    /// What it holds while it is in the middle of something: bytes of its own, and through `pinned` bodies that the store
+    /// holds no longer, each with the place where it lies and its bytes.
+    pub fn holds(&self, pinned: impl FnMut(usize, usize)) -> usize {
+        let Some(rest) = &self.rest else { return 0 };
+        rest.unsent.pins(pinned);
+        size_of::<Rest>() + rest.input.capacity() + rest.unsent.own_bytes()
+    }
+
+    /// Gives up on a client that is in the middle of something.
     pub fn abandon(&mut self, socket: &impl Socket) {
-        if self.phase == Phase::Writing {
+        if self.rest.is_some() {
             socket.forget_unsent();
             self.evict(socket);
         }
@@ -522,7 +535,9 @@ fn whole_patience(len: usize) -> Tick {
 /// A panic costs the connection in whose bytes it lay, no other.
 fn converse_caught(input: Range<usize>, body: &mut Option<Discard>, desk: &mut Desk) -> Option<Step> {
     let Desk { clock, store, stats, inbox, out, scratch, draining, nudge, .. } = desk;
-    let site = Site { store, clock, stats, draining: *draining, nudge: nudge.as_ref() };
+    // There may be more in the socket than one receive brings.
+    let draining = *draining && input.len() < RECEIVE;
+    let site = Site { store, clock, stats, draining, nudge: nudge.as_ref() };
     let converse = || exchange::converse(&inbox[input], body, &site, scratch, out);
     // What a panic may leave half done is cleared before its next use: the output here, the scratch by its users.
     match std::panic::catch_unwind(AssertUnwindSafe(converse)) {

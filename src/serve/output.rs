@@ -56,6 +56,16 @@ impl Source {
         }
     }
 
+    /// Where the body lies and its bytes, if the store does not hold it for everyone.
+    fn pinned(&self) -> Option<(usize, usize)> {
+        match self {
+            Source::Held(entry, _) if entry.is_current() => None,
+            Source::Held(entry, _) => Some((&raw const **entry as usize, entry.held_bytes())),
+            Source::Inflated(content) => Some((content.as_ptr() as usize, content.len())),
+            Source::Own(content) => Some((content.as_ptr() as usize, content.len())),
+        }
+    }
+
     fn keep(self) -> Self {
         match self {
             Source::Held(entry, coding) => Source::Held(entry.keep(), coding),
@@ -74,6 +84,18 @@ impl Output {
     /// There is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bodies that the store does not hold, or not for good: where they lie, and their bytes.
+    pub fn pins(&self, mut pinned: impl FnMut(usize, usize)) {
+        self.sources.iter().filter_map(Source::pinned).for_each(|(place, len)| pinned(place, len));
+    }
+
+    /// Bytes that are nobody else's.
+    pub fn own_bytes(&self) -> usize {
+        self.bytes.capacity()
+            + self.larges.capacity() * size_of::<Large>()
+            + self.sources.capacity() * size_of::<Source>()
     }
 
     /// It is time to send before more is added.

@@ -1,7 +1,13 @@
 //! One immutable version of one path: its bytes in every coding, its validators, and the fields of its answers
 //! made in advance. Bytes, length, validators and fields are one object, so an answer cannot mix two versions.
 
-use std::{ops::Deref, sync::Arc};
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use arc_swap::{ArcSwapOption, Guard};
 
@@ -85,6 +91,8 @@ pub struct Entry {
     zlib_trailer: [u8; 4],
     /// There is more than one coding to choose from.
     varies: bool,
+    /// The store has it.
+    is_current: AtomicBool,
 }
 
 /// The content of a compact entry, held for a reader.
@@ -178,6 +186,7 @@ impl Entry {
             bodies,
             is_compact: false,
             inflated: ArcSwapOption::empty(),
+            is_current: AtomicBool::new(false),
         }
     }
 
@@ -212,6 +221,7 @@ impl Entry {
             content_type: self.content_type.clone(),
             bodies: self.bodies.clone(),
             inflated: ArcSwapOption::empty(),
+            is_current: AtomicBool::new(false),
             ..*self
         }
     }
@@ -283,9 +293,18 @@ impl Entry {
         inflated.is_some().then_some(Inflated(inflated))
     }
 
-    /// Keeps the content of a compact entry inflated, or no longer.
-    pub fn set_inflated(&self, content: Option<Arc<Box<[u8]>>>) {
-        self.inflated.store(content);
+    /// Keeps the content of a compact entry inflated, or no longer. What was kept before.
+    pub fn set_inflated(&self, content: Option<Arc<Box<[u8]>>>) -> Option<Arc<Box<[u8]>>> {
+        self.inflated.swap(content)
+    }
+
+    /// The store has it, so that whoever holds it besides costs no memory.
+    pub fn is_current(&self) -> bool {
+        self.is_current.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_current(&self, is_current: bool) {
+        self.is_current.store(is_current, Ordering::Relaxed);
     }
 
     /// Its content is `content`, as far as a hash can tell.

@@ -4,7 +4,7 @@
 //! for; a large one on a thread of its own, so that a worker's other clients do not wait for it.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -38,6 +38,8 @@ pub struct Identities {
     wanted: Condvar,
 }
 
+type Content = Box<[u8]>;
+
 #[derive(Default)]
 struct State {
     /// What is wanted, each once, and by whom.
@@ -45,9 +47,46 @@ struct State {
     /// In the order in which they were inflated. Those whose entry is gone count until their turn comes.
     kept: VecDeque<(Weak<Entry>, usize)>,
     bytes: usize,
+    /// Contents that made room for others while a client was still reading them, by the place of their entry.
+    lent: HashMap<usize, (Weak<Entry>, Weak<Content>)>,
+    /// When so many are lent, those that have come back are forgotten.
+    forget_at: usize,
 }
 
 impl State {
+    /// Notes a content that makes room: as long as anybody reads it, it can be had again.
+    fn lend(&mut self, entry: &Arc<Entry>, content: &Arc<Content>) {
+        if self.lent.len() >= self.forget_at {
+            self.lent.retain(|_, (entry, content)| entry.strong_count() > 0 && content.strong_count() > 0);
+            self.forget_at = 2 * self.lent.len() + 64;
+        }
+        self.lent.insert(Arc::as_ptr(entry) as usize, (Arc::downgrade(entry), Arc::downgrade(content)));
+    }
+
+    /// The content of `entry`, if anybody is still reading it.
+    fn lent(&mut self, entry: &Arc<Entry>) -> Option<Arc<Content>> {
+        let (lender, content) = self.lent.remove(&(Arc::as_ptr(entry) as usize))?;
+        // Another entry may have come to lie in its place.
+        content.upgrade().filter(|_| lender.upgrade().is_some_and(|lender| Arc::ptr_eq(&lender, entry)))
+    }
+
+    /// Keeps a content, in the place of the oldest ones.
+    fn keep(&mut self, entry: &Arc<Entry>, content: Arc<Content>) {
+        let len = content.len();
+        entry.set_inflated(Some(content));
+        self.kept.push_back((Arc::downgrade(entry), len));
+        self.bytes += len;
+        while self.bytes > IDENTITIES && self.kept.len() > 1 {
+            let Some((oldest, len)) = self.kept.pop_front() else { break };
+            self.bytes -= len;
+            if let Some(oldest) = oldest.upgrade()
+                && let Some(content) = oldest.set_inflated(None)
+            {
+                self.lend(&oldest, &content);
+            }
+        }
+    }
+
     fn want(&mut self, entry: Arc<Entry>, nudge: &Nudge) {
         match self.jobs.iter_mut().find(|(wanted, _)| Arc::ptr_eq(wanted, &entry)) {
             Some((_, nudges)) if nudges.iter().any(|known| Arc::ptr_eq(known, nudge)) => {}
@@ -80,6 +119,12 @@ impl Identities {
             return Provided::Ready;
         }
         let entry = entry.share();
+        let mut state = self.state();
+        if let Some(content) = state.lent(&entry) {
+            state.keep(&entry, content);
+            return Provided::Ready;
+        }
+        drop(state);
         match nudge {
             Some(nudge) if entry.identity_len() > INFLATE_AT_ONCE && self.has_thread.load(Ordering::Acquire) => {
                 self.state().want(entry, nudge);
@@ -95,18 +140,7 @@ impl Identities {
         let Some(content) = inflate(entry) else {
             return false;
         };
-        let len = content.len();
-        entry.set_inflated(Some(Arc::new(content)));
-        let mut state = self.state();
-        state.kept.push_back((Arc::downgrade(entry), len));
-        state.bytes += len;
-        while state.bytes > IDENTITIES && state.kept.len() > 1 {
-            let Some((oldest, len)) = state.kept.pop_front() else { break };
-            state.bytes -= len;
-            if let Some(oldest) = oldest.upgrade() {
-                oldest.set_inflated(None);
-            }
-        }
+        self.state().keep(entry, Arc::new(content));
         true
     }
 
@@ -157,6 +191,24 @@ mod tests {
         }
         let held: Vec<bool> = names.iter().map(|name| store.get(name).unwrap().inflated().is_some()).collect();
         assert_eq!(held, [false, false, true, true, true, true]);
+    }
+
+    /// Otherwise every slow reader of many contents would hold a copy of its own.
+    #[test]
+    fn what_made_room_comes_back_as_long_as_it_is_read() {
+        let store = Store::new();
+        let content = vec![b'x'; IDENTITIES / 2];
+        let names: Vec<Arc<[u8]>> = (0..3_u8).map(|name| Arc::from([name])).collect();
+        store.apply(names.iter().map(|name| Change::Put(name.clone(), Arc::new(compact(&content)))));
+        let provided = |name: &[u8]| {
+            let entry = store.get(name).unwrap();
+            assert_eq!(store.identities().provide(&entry, None), Provided::Ready);
+            entry.inflated().unwrap().keep()
+        };
+        let read: Vec<_> = names.iter().map(|name| provided(name)).collect();
+        for (name, read) in names.iter().zip(&read) {
+            assert_eq!(provided(name).as_ptr(), read.as_ptr());
+        }
     }
 
     #[test]

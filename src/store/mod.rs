@@ -101,15 +101,23 @@ impl Store {
                         None => self.shards[at].load().get(&key).cloned(),
                     };
                     match slot {
-                        Some(slot) => slot.store(entry),
+                        Some(slot) => {
+                            slot.load().set_current(false);
+                            entry.set_current(true);
+                            slot.store(entry);
+                        }
                         None => {
+                            entry.set_current(true);
                             let names = touched.entry(at).or_insert_with(|| Names::clone(&self.shards[at].load()));
                             names.insert(key, Arc::new(ArcSwap::new(entry)));
                         }
                     }
                 }
                 Change::Remove(key) => {
-                    touched.entry(at).or_insert_with(|| Names::clone(&self.shards[at].load())).remove(&key);
+                    let names = touched.entry(at).or_insert_with(|| Names::clone(&self.shards[at].load()));
+                    if let Some(slot) = names.remove(&key) {
+                        slot.load().set_current(false);
+                    }
                 }
             }
         }

@@ -32,6 +32,10 @@ use crate::{
 pub(super) async fn accept(worker: Rc<Worker>, listener: Ready, timer: Ready) {
     let mut refused = 0;
     while listener.readable().await.is_ok() && !worker.draining() {
+        if worker.paused.get() {
+            worker.resumed().await;
+            continue;
+        }
         refused += worker.accept_some(listener.raw(), ACCEPTS_PER_TURN);
         if refused < REFUSALS_IN_A_ROW {
             worker.turn().await;

@@ -11,6 +11,7 @@ use rustix::event::{EventfdFlags, eventfd};
 /// The wire from the main thread to one worker.
 pub struct Control {
     order: AtomicU8,
+    heard: AtomicU8,
     event: OwnedFd,
 }
 
@@ -24,6 +25,10 @@ pub enum Order {
     HandOver = 2,
     /// End.
     Stop = 3,
+    /// Accept nothing for now.
+    Pause = 4,
+    /// Accept again.
+    Resume = 5,
 }
 
 impl Control {
@@ -33,7 +38,7 @@ impl Control {
     /// When no descriptor can be had for it.
     pub fn new() -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { order: AtomicU8::new(0), event })
+        Ok(Self { order: AtomicU8::new(0), heard: AtomicU8::new(0), event })
     }
 
     /// Gives an order.
@@ -56,5 +61,15 @@ impl Control {
     /// The last order, as [`Order`]'s number; 0 before the first.
     pub fn order(&self) -> u8 {
         self.order.load(Ordering::Acquire)
+    }
+
+    /// Notes that an order has been carried out.
+    pub fn hear(&self, order: u8) {
+        self.heard.store(order, Ordering::Release);
+    }
+
+    /// The order has been carried out.
+    pub fn has_heard(&self, order: Order) -> bool {
+        self.heard.load(Ordering::Acquire) == order as u8
     }
 }

@@ -5,6 +5,7 @@
 //! looks at its table of deadlines when its one timer ticks.
 
 mod accept;
+mod arrears;
 mod batch;
 mod budget;
 mod control;
@@ -26,6 +27,7 @@ use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 use nix::sys::signal::SigSet;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
+use arrears::Arrears;
 use batch::Batch;
 pub use budget::Budget;
 pub use control::{Control, Order};
@@ -33,7 +35,7 @@ use slots::Slots;
 use socket::{Raw, Ready};
 
 use crate::{
-    limits::{RING_ENTRIES, TICKS_PER_SECOND},
+    limits::{CALM_BYTES, CONNECTION_BYTES, RING_ENTRIES, TICKS_PER_SECOND},
     listen::Listener,
     serve::{Desk, Patience, Socket, Tick, Wait},
     stats::WorkerStats,
@@ -75,6 +77,8 @@ pub struct Setup {
     pub control: Arc<Control>,
     /// Called once, when it accepts.
     pub on_start: Box<dyn FnOnce() + Send>,
+    /// Called when memory that a crowd took is free again, for the allocator to give back.
+    pub on_calm: Box<dyn Fn() + Send>,
 }
 
 /// Finds out whether workers can use io_uring here.
@@ -200,8 +204,15 @@ struct Worker {
     lingering: Cell<usize>,
     /// When it was last said that there are no descriptors.
     told: Cell<Option<Tick>>,
+    arrears: RefCell<Arrears>,
+    /// The most bytes that connections have held since the last calm.
+    peak: Cell<usize>,
+    on_calm: Box<dyn Fn() + Send>,
     /// In ticks.
     grace: Tick,
+    /// It accepts nothing for now.
+    paused: Cell<bool>,
+    on_resume: RefCell<Vec<Waker>>,
     /// Since when it drains.
     draining: Cell<Option<Tick>>,
     ended: Cell<bool>,
@@ -211,7 +222,9 @@ struct Worker {
 }
 
 async fn serve(setup: Setup, listeners: Vec<(OwnedFd, bool)>) -> io::Result<()> {
-    let Setup { store, stats, patience, grace, budget, max_connections, evicts_idle, control, on_start, .. } = setup;
+    let Setup {
+        store, stats, patience, grace, budget, max_connections, evicts_idle, control, on_start, on_calm, ..
+    } = setup;
     let timer = tick_timer()?;
     let worker = Rc::new(Worker {
         desk: RefCell::new(Desk::new(store, stats.clone(), patience)),
@@ -230,7 +243,12 @@ async fn serve(setup: Setup, listeners: Vec<(OwnedFd, bool)>) -> io::Result<()> 
         reserve: RefCell::new(accept::reserve_descriptor()),
         lingering: Cell::new(0),
         told: Cell::new(None),
+        arrears: RefCell::default(),
+        peak: Cell::new(0),
+        on_calm,
         grace: u32::try_from(grace.as_secs()).unwrap_or(u32::MAX).saturating_mul(TICKS_PER_SECOND),
+        paused: Cell::new(false),
+        on_resume: RefCell::default(),
         draining: Cell::new(None),
         ended: Cell::new(false),
         on_end: Cell::new(None),
@@ -272,12 +290,14 @@ async fn obey(worker: Rc<Worker>, control: Arc<Control>, event: Ready) {
     let mut count = [0; 8];
     while event.readable().await.is_ok() {
         let _ = rustix::io::read(control.event(), &mut count);
-        match control.order() {
+        let order = control.order();
+        match order {
             order if order == Order::Drain as u8 => worker.drain(false),
             order if order == Order::HandOver as u8 => worker.drain(true),
             order if order == Order::Stop as u8 => worker.end(),
-            _ => {}
+            order => worker.pause(order == Order::Pause as u8),
         }
+        control.hear(order);
         worker.on_nudge.borrow_mut().drain(..).for_each(|(_, waker)| waker.wake());
     }
 }
@@ -350,6 +370,12 @@ impl Worker {
                 slot.connection.close_if_idle(&Raw(slot.socket));
             }
         }
+        let held = self.arrears.borrow_mut().settle(&mut slots, &desk) + slots.len() * CONNECTION_BYTES;
+        if self.peak.get() > CALM_BYTES && held < self.peak.get() / 2 {
+            (self.on_calm)();
+            self.peak.set(0);
+        }
+        self.peak.set(self.peak.get().max(held));
         let mut is_over = |id: u32| slots.get(id).is_none_or(|slot| slot.connection.deadline() == Tick::MAX);
         self.on_nudge.borrow_mut().extract_if(.., |(id, _)| is_over(*id)).for_each(|(_, waker)| waker.wake());
     }
@@ -399,6 +425,25 @@ impl Worker {
             self.on_nudge.borrow_mut().push((id, context.waker().clone()));
             Poll::Pending
         })
+    }
+
+    /// Accepts nothing, or accepts again.
+    fn pause(&self, paused: bool) {
+        self.paused.set(paused);
+        if !paused {
+            self.on_resume.borrow_mut().drain(..).for_each(Waker::wake);
+        }
+    }
+
+    async fn resumed(&self) {
+        poll_fn(|context| {
+            if !self.paused.get() {
+                return Poll::Ready(());
+            }
+            self.on_resume.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     fn draining(&self) -> bool {

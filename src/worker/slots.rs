@@ -79,8 +79,12 @@ impl Slots {
         Some(slot)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.list.len() - self.free.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.free.len() == self.list.len()
+        self.len() == 0
     }
 
     /// All of them, with their numbers.

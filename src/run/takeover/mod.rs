@@ -17,21 +17,19 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::Sender,
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 pub(super) use state::State;
 use wire::Wire;
 
 use super::{Error, events::Event, quotes::Quotes, sockets::Sockets};
 use crate::{
     feed::Inquiry,
-    listen::{self, Address, Bound, Passed, Place},
+    listen::{self, Address, Bound, Gate, Passed, Place},
+    worker::{Control, Order},
 };
 
 /// What both sides speak. Another number is another language.
@@ -42,6 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the feed may take to answer: a look at a hundred thousand files takes less than a second.
 const FEED_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a worker may take to do what it is told.
+const WORKER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Says to a server that it replaces the process of this number, whatever its addresses.
 pub(super) const REPLACES: &str = "CLOUDIA_REPLACES";
@@ -65,10 +66,13 @@ fn name_of_process(number: u32) -> Vec<u8> {
     format!("cloudia/take-over/process/{number}").into_bytes()
 }
 
-/// Root, and the user that this process runs as: who may replace it, and whom it may replace.
-fn is_trusted(socket: impl AsFd) -> bool {
+/// Root, and the user that this process runs as: who may replace it. It may replace a server of those, and of the user that it
+/// is about to become.
+fn is_trusted(socket: impl AsFd, user: Option<&str>) -> bool {
+    let user = user.and_then(|name| nix::unistd::User::from_name(name).ok()?).map(|user| user.uid);
+    let trusted = [Some(nix::unistd::Uid::from_raw(0)), Some(nix::unistd::geteuid()), user];
     getsockopt(&socket.as_fd(), PeerCredentials)
-        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw())
+        .is_ok_and(|peer| trusted.contains(&Some(nix::unistd::Uid::from_raw(peer.uid()))))
 }
 
 /// The server that is to be replaced.
@@ -83,12 +87,15 @@ impl Predecessor {
     ///
     /// # Errors
     /// When there is one that cannot or may not be replaced.
-    pub(super) fn find(addresses: &[Address]) -> Result<Option<(Self, Vec<Passed>)>, Error> {
+    pub(super) fn find<'a>(
+        addresses: impl Iterator<Item = &'a Address>,
+        user: Option<&str>,
+    ) -> Result<Option<(Self, Vec<Passed>)>, Error> {
         let parent = std::env::var(REPLACES).ok().and_then(|number| number.parse().ok());
-        let names = parent.map(name_of_process).into_iter().chain(addresses.iter().map(name));
+        let names = parent.map(name_of_process).into_iter().chain(addresses.map(name));
         for name in names {
             match connect(&name) {
-                Ok(wire) => return Self::ask(wire).map(Some),
+                Ok(wire) => return Self::ask(wire, user).map(Some),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 Err(error) => return Err(Error::Start(format!("--take-over: {error}"))),
             }
@@ -96,15 +103,16 @@ impl Predecessor {
         Ok(None)
     }
 
-    fn ask(wire: Wire) -> Result<(Self, Vec<Passed>), Error> {
-        if !is_trusted(wire.socket()) {
+    fn ask(wire: Wire, user: Option<&str>) -> Result<(Self, Vec<Passed>), Error> {
+        if !is_trusted(wire.socket(), user) {
             let reason = "what listens there belongs to another user: run this as that user or as root";
             return Err(Error::Start(format!("--take-over: {reason}")));
         }
         let mut predecessor = Self { wire, process: "before".to_owned() };
         let mut passed = Vec::new();
         predecessor.wire.set_patience(Some(PATIENCE)).map_err(|error| predecessor.failed(&error))?;
-        predecessor.wire.send(HELLO, &[]).map_err(|error| predecessor.failed(&error))?;
+        // Where it fails, there is an answer why.
+        let _ = predecessor.wire.send(HELLO, &[]);
         loop {
             let (line, sockets) = predecessor.wire.receive().map_err(|error| predecessor.failed(&error))?;
             if let Some(process) = line.strip_prefix("end ") {
@@ -172,26 +180,25 @@ fn connect(name: &[u8]) -> io::Result<Wire> {
 
 /// What there is to hand over.
 pub(super) struct Estate {
-    sockets: Arc<Sockets>,
-    quotes: Arc<Quotes>,
-    feed: Inquiry,
-    events: Sender<Event>,
+    pub(super) sockets: Arc<Sockets>,
+    pub(super) quotes: Arc<Quotes>,
+    pub(super) feed: Inquiry,
+    pub(super) workers: Vec<Arc<Control>>,
+    pub(super) events: Sender<Event>,
 }
 
 impl Estate {
-    /// Of a server that runs.
-    pub(super) fn new(sockets: Arc<Sockets>, quotes: Arc<Quotes>, feed: Inquiry, events: Sender<Event>) -> Self {
-        Self { sockets, quotes, feed, events }
-    }
-
-    /// What a successor must know; from then on nothing comes from feeders. None: it cannot be had.
+    /// What a successor must know. From then on nothing comes from feeders, and nobody is accepted: who connects waits for the
+    /// successor, and does not find less here than it had there. None: it cannot be had.
     fn state(&self) -> Option<State> {
+        self.order(Order::Pause);
         self.quotes.close();
         Some(State { stamps: self.feed.stamps(FEED_PATIENCE)?, fed: self.quotes.fed() })
     }
 
     /// The successor has ended after all.
     fn keep(&self) {
+        self.order(Order::Resume);
         if let Err(error) = self.quotes.open() {
             tracing::error!("feeders are no longer heard: {error}");
         }
@@ -201,6 +208,15 @@ impl Estate {
     fn leave(&self) {
         // The main thread may be past caring.
         let _ = self.events.send(Event::HandedOver);
+    }
+
+    /// Tells the workers, and waits until they have done it.
+    fn order(&self, order: Order) {
+        self.workers.iter().for_each(|worker| worker.send(order));
+        let end = Instant::now() + WORKER_PATIENCE;
+        while !self.workers.iter().all(|worker| worker.has_heard(order)) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -223,27 +239,24 @@ impl Names {
         Self(names.filter_map(listener).collect())
     }
 
-    /// Waits for a successor, on a thread of its own. `passing` is true while one has the sockets.
+    /// Waits for a successor, on a thread of its own, until `gate` closes. `passing` is true while one has the sockets.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub(super) fn wait(self, estate: Estate, passing: Arc<AtomicBool>) -> io::Result<()> {
-        let wait = move || while !self.next().is_some_and(|wire| self.offer(&wire, &estate, &passing)) {};
+    pub(super) fn wait(self, estate: Estate, gate: Arc<Gate>, passing: Arc<AtomicBool>) -> io::Result<()> {
+        let wait = move || {
+            while let Some(name) = gate.wait_for_any(&self.0) {
+                if accept(&self.0[name]).is_some_and(|wire| self.offer(&wire, &estate, &passing)) {
+                    break;
+                }
+            }
+        };
         std::thread::Builder::new().name("take-over".to_owned()).spawn(wait).map(drop)
-    }
-
-    fn next(&self) -> Option<Wire> {
-        let mut polled: Vec<PollFd<'_>> = self.0.iter().map(|name| PollFd::new(name, PollFlags::IN)).collect();
-        poll(&mut polled, None).ok()?;
-        let ready = polled.iter().position(|polled| !polled.revents().is_empty())?;
-        // Another process that has the same socket may have been faster.
-        let socket = rustix::net::accept_with(&self.0[ready], SocketFlags::CLOEXEC).ok()?;
-        Wire::new(socket).ok()
     }
 
     /// Hands over to whoever is at the other end, if it may and does. Whether it did.
     fn offer(&self, wire: &Wire, estate: &Estate, passing: &AtomicBool) -> bool {
-        if !is_trusted(wire.socket()) {
+        if !is_trusted(wire.socket(), None) {
             let _ = wire.send("only root and the user of this server may replace it", &[]);
             return false;
         }
@@ -270,7 +283,7 @@ impl Names {
     }
 
     fn pass(&self, wire: &Wire, estate: &Estate) -> io::Result<()> {
-        let Sockets { public, admin, feeders } = &*estate.sockets;
+        let Sockets { public, admin, feeders, .. } = &*estate.sockets;
         let others = admin.iter().chain(feeders).map(|bound| (bound, ""));
         for (bound, role) in public.iter().map(|bound| (bound, " public")).chain(others) {
             let lasting = if bound.lasts { " lasting" } else { "" };
@@ -281,6 +294,12 @@ impl Names {
         self.0.iter().try_for_each(|name| wire.send("listen", &[name.as_fd()]))?;
         wire.send(&format!("end {}", std::process::id()), &[])
     }
+}
+
+fn accept(name: &OwnedFd) -> Option<Wire> {
+    // Another process that has the same socket may have been faster.
+    let socket = rustix::net::accept_with(name, SocketFlags::CLOEXEC).ok()?;
+    Wire::new(socket).ok()
 }
 
 fn converse(wire: &Wire, estate: &Estate) -> io::Result<()> {
