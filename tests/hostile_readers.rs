@@ -142,7 +142,7 @@ const LISTS: usize = 32 << 20;
 /// Every reader asks for a list of its own, of a megabyte, and stalls: what is joined for them has its bound.
 #[test]
 fn stalled_readers_of_many_lists_do_not_hold_what_was_joined() {
-    const READERS: usize = 150;
+    const READERS: usize = 80;
     const WORKERS: usize = 2;
     let site = Site::new();
     let text = String::from_utf8(text(MUCH)).unwrap();
