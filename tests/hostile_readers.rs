@@ -84,7 +84,7 @@ fn a_stalled_reader_costs_little_in_every_coding() {
         // The allocator and the tables of the server grow by steps, so that this is only roughly what each costs.
         assert!(each <= 4 * EACH, "{name}: {each} bytes of memory each");
         // More than that is unsent would be the kernel's memory for nothing; what it sends ahead is a window.
-        assert!(handed < 512 << 10, "{name}: {handed} bytes in the kernel each");
+        assert!(handed < 64 << 10, "{name}: {handed} bytes in the kernel each");
     }
     before.assert_sound(&server);
     let grown = before.grown(&server);
