@@ -281,7 +281,7 @@ fn names(addr: SocketAddr) -> Vec<String> {
 fn the_name_of_another_user_is_not_believed() {
     const SQUAT: &str = "
 import socket, sys
-squatter = socket.socket(socket.AF_UNIX)
+squatter = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 squatter.bind('\\0' + sys.argv[1][1:])
 squatter.listen(16)
 print('there', flush=True)
