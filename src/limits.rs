@@ -122,12 +122,12 @@ pub const SEND_SLICES: usize = 64;
 pub const KERNEL_UNSENT: u32 = 16 * 1024;
 
 /// Bytes that the connections of one worker may hold which are in the middle of something: parts of requests, answers that the
-/// kernel does not take, and bodies that are served no longer. Those that have been still for longest are cut. Twice the
-/// largest file, so that whoever loads that while it changes is not cut for it alone.
-pub const UNFINISHED_BYTES: usize = 2 * MAX_FILE as usize;
+/// kernel does not take, and bodies that nobody else holds any more. Those that have been still for longest are cut, but for
+/// the last body, which may be the largest file there is.
+pub const UNFINISHED_BYTES: usize = 32 * 1024 * 1024;
 
 /// A crowd that held less has left nothing worth giving back.
-pub const CALM_BYTES: usize = 2 * 1024 * 1024;
+pub const CALM_BYTES: usize = 512 * 1024;
 
 /// Bytes that a connection takes which waits.
 pub const CONNECTION_BYTES: usize = 320;

@@ -113,7 +113,6 @@ pub fn run(config: Config) -> Result<(), Error> {
             loaded.feed.inherit(state.stamps);
             loaded.quotes.inherit(state.fed);
         }
-        server.answer_admin()?;
     }
     let Loaded { feed, summary, quotes, took } = loaded;
     let inquiry = feed.inquiry();
@@ -124,6 +123,9 @@ pub fn run(config: Config) -> Result<(), Error> {
         return Ok(());
     }
     server.stage.set(Stage::Ready);
+    if predecessor.is_some() {
+        server.answer_admin()?;
+    }
     // Nobody may be reading; that is no reason to stop.
     let _ = server.facts(summary, took, predecessor.as_ref()).print(&mut io::stdout().lock());
     process::warn_of_small_limits(limit, server.most.in_total);
@@ -134,15 +136,9 @@ pub fn run(config: Config) -> Result<(), Error> {
     }
 
     let passing = Arc::new(AtomicBool::new(false));
-    let estate = Estate {
-        sockets: server.sockets.clone(),
-        quotes: quotes.clone(),
-        feed: inquiry,
-        workers: controls.clone(),
-        events: server.events.clone(),
-    };
-    let waiting = names.wait(estate, server.take_over_gate.clone(), passing.clone());
-    waiting.map_err(|error| start_error("the take-over thread", &error))?;
+    let (sockets, events) = (server.sockets.clone(), server.events.clone());
+    let estate = Estate { sockets, quotes: quotes.clone(), feed: inquiry, workers: controls.clone(), events };
+    names.wait(estate, server.take_over_gate.clone(), passing.clone())?;
     let is_handed_over = events::wait_for_the_end(&event, &server.events, program)?;
     // A successor that has the sockets, and may be loading, is not to find them shut.
     let order = server.leave(&quotes, is_handed_over, is_handed_over || passing.load(Ordering::Acquire));
@@ -258,8 +254,8 @@ impl Server {
 
     /// Gives up the place of the server, if need be `to_others` who have its sockets. What the workers are to do then.
     fn leave(&self, quotes: &Quotes, is_handed_over: bool, to_others: bool) -> Order {
-        self.stage.set(Stage::Draining);
         if !is_handed_over {
+            self.stage.set(Stage::Draining);
             process::notify_stopping();
             quotes.close();
         }

@@ -232,10 +232,10 @@ fn other_users_are_refused() {
         return;
     }
     let (public, site) = (Public::new(), site_of("old"));
-    for (owner, stranger) in [(None, &AS_NOBODY), (Some(&AS_NOBODY), &AS_DAEMON)] {
+    for (owner, stranger) in [(None, &AS_NOBODY), (Some("nobody"), &AS_DAEMON)] {
         let mut launch = public.launch(founder(&site), "old");
         if let Some(owner) = owner {
-            launch = launch.under(owner);
+            launch = launch.flag("--user", owner);
         }
         let mut old = launch.start();
         let pollers = Pollers::start(old.addr, 20, Manner::KeepAlive);

@@ -201,18 +201,6 @@ impl Feed {
         Ok(feed)
     }
 
-    /// Goes on where another server left off. To be called before anybody is served.
-    pub fn inherit(&mut self, stamps: Vec<Stamped>) {
-        let others = self.catalog.inherit(stamps);
-        // The other server may have seen a change that this one is only about to hear of.
-        self.look_at(others, &Mode::default());
-    }
-
-    /// A way to ask it while it runs.
-    pub fn inquiry(&self) -> Inquiry {
-        Inquiry::new(self.tell_news.clone())
-    }
-
     /// Follows the directory for ever.
     pub fn run(mut self) {
         loop {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{catalog::Stamped, improve::Improved, watch::Hint};
+use super::{Feed, Mode, catalog::Stamped, improve::Improved, watch::Hint};
 
 /// What the feed is told.
 pub(super) enum News {
@@ -20,6 +20,20 @@ pub(super) enum News {
 /// Asks a feed that runs.
 #[derive(Clone)]
 pub struct Inquiry(Sender<News>);
+
+impl Feed {
+    /// Goes on where another server left off. To be called before anybody is served.
+    pub fn inherit(&mut self, stamps: Vec<Stamped>) {
+        let others = self.catalog.inherit(stamps);
+        // The other server may have seen a change that this one is only about to hear of.
+        self.look_at(others, &Mode::default());
+    }
+
+    /// A way to ask it while it runs.
+    pub fn inquiry(&self) -> Inquiry {
+        Inquiry::new(self.tell_news.clone())
+    }
+}
 
 impl Inquiry {
     pub(super) fn new(feed: Sender<News>) -> Self {

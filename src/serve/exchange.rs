@@ -105,14 +105,10 @@ pub fn converse(
                     (rest.len(), Some(Next::Linger))
                 }
                 BodyLen::Whole(body_len) => {
-                    let last = len + body_len == rest.len();
-                    let close = respond(&request, Fate { body_is_read: true, last }, site, scratch, out);
-                    (len + body_len, close)
+                    let len = len + body_len;
+                    (len, respond(&request, Fate::read(len == rest.len()), site, scratch, out))
                 }
-                BodyLen::Unread => {
-                    let fate = Fate { body_is_read: false, last: true };
-                    (rest.len(), respond(&request, fate, site, scratch, out))
-                }
+                BodyLen::Unread => (rest.len(), respond(&request, Fate::UNREAD, site, scratch, out)),
             },
         };
         if close == Some(Next::Inflate) {
@@ -164,6 +160,14 @@ struct Fate {
     body_is_read: bool,
     /// Nothing has arrived behind it.
     last: bool,
+}
+
+impl Fate {
+    const UNREAD: Self = Self { body_is_read: false, last: true };
+
+    fn read(last: bool) -> Self {
+        Self { body_is_read: true, last }
+    }
 }
 
 /// Answers one request. What is to become of the connection, if it does not persist.

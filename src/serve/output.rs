@@ -61,6 +61,7 @@ impl Source {
         match self {
             Source::Held(entry, _) if entry.is_current() => None,
             Source::Held(entry, _) => Some((&raw const **entry as usize, entry.held_bytes())),
+            Source::Inflated(content) if content.is_kept() => None,
             Source::Inflated(content) => Some((content.as_ptr() as usize, content.len())),
             Source::Own(content) => Some((content.as_ptr() as usize, content.len())),
         }

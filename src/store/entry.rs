@@ -86,7 +86,7 @@ pub struct Entry {
     bodies: Bodies,
     is_compact: bool,
     /// The content of a compact entry, while it is asked for.
-    inflated: ArcSwapOption<Box<[u8]>>,
+    inflated: ArcSwapOption<Content>,
     gzip_trailer: [u8; 8],
     zlib_trailer: [u8; 4],
     /// There is more than one coding to choose from.
@@ -95,13 +95,48 @@ pub struct Entry {
     is_current: AtomicBool,
 }
 
+/// The content of a compact entry.
+#[derive(Debug)]
+pub struct Content {
+    bytes: Box<[u8]>,
+    /// It is kept for whoever asks next, so that whoever holds it besides costs no memory.
+    is_kept: AtomicBool,
+}
+
+impl Content {
+    /// A content that nobody keeps.
+    pub fn new(bytes: Box<[u8]>) -> Self {
+        Self { bytes, is_kept: AtomicBool::new(false) }
+    }
+
+    /// It is kept for whoever asks next.
+    pub fn is_kept(&self) -> bool {
+        self.is_kept.load(Ordering::Relaxed)
+    }
+}
+
+impl Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// The content of a compact entry, held for a reader.
-pub struct Inflated(Guard<Option<Arc<Box<[u8]>>>>);
+pub struct Inflated(Guard<Option<Arc<Content>>>);
 
 impl Inflated {
     /// Takes a share of the content, so that the thread's slot is free for the next one.
     pub fn keep(self) -> Self {
         Self(Guard::from_inner(Guard::into_inner(self.0)))
+    }
+}
+
+impl Inflated {
+    /// It is kept for whoever asks next.
+    pub fn is_kept(&self) -> bool {
+        self.0.as_ref().is_some_and(|content| content.is_kept())
     }
 }
 
@@ -294,8 +329,15 @@ impl Entry {
     }
 
     /// Keeps the content of a compact entry inflated, or no longer. What was kept before.
-    pub fn set_inflated(&self, content: Option<Arc<Box<[u8]>>>) -> Option<Arc<Box<[u8]>>> {
-        self.inflated.swap(content)
+    pub fn set_inflated(&self, content: Option<Arc<Content>>) -> Option<Arc<Content>> {
+        if let Some(content) = &content {
+            content.is_kept.store(true, Ordering::Relaxed);
+        }
+        let before = self.inflated.swap(content);
+        if let Some(before) = &before {
+            before.is_kept.store(false, Ordering::Relaxed);
+        }
+        before
     }
 
     /// The store has it, so that whoever holds it besides costs no memory.

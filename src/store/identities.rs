@@ -13,7 +13,7 @@ use std::{
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Entry, Held};
+use super::{Content, Entry, Held};
 use crate::limits::{IDENTITIES, INFLATE_AT_ONCE};
 
 /// How whoever waits for a content is told that it may be there.
@@ -37,8 +37,6 @@ pub struct Identities {
     state: Mutex<State>,
     wanted: Condvar,
 }
-
-type Content = Box<[u8]>;
 
 #[derive(Default)]
 struct State {
@@ -140,7 +138,7 @@ impl Identities {
         let Some(content) = inflate(entry) else {
             return false;
         };
-        self.state().keep(entry, Arc::new(content));
+        self.state().keep(entry, Arc::new(Content::new(content)));
         true
     }
 

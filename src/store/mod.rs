@@ -14,7 +14,7 @@ use std::{collections::HashMap, ops::Deref, sync::Arc};
 use ahash::RandomState;
 use arc_swap::{ArcSwap, Guard};
 
-pub use entry::{Bodies, Coding, Entry, Etag, Inflated, Payload, gzip_header, zlib_header};
+pub use entry::{Bodies, Coding, Content, Entry, Etag, Inflated, Payload, gzip_header, zlib_header};
 use identities::Identities;
 use quotes::{Quotes, Terms};
 

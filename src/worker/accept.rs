@@ -23,7 +23,7 @@ use super::{
     socket::{Raw, Ready},
 };
 use crate::{
-    limits::{ACCEPTS_PER_TURN, BACKLOG, REFUSAL_PAUSE, REFUSALS_IN_A_ROW, REFUSALS_LINGERING},
+    limits::{ACCEPTS_PER_TURN, BACKLOG, MAX_HEAD, REFUSAL_PAUSE, REFUSALS_IN_A_ROW, REFUSALS_LINGERING},
     listen::{self, Accept},
     serve::{Connection, Socket, Tick, Wait},
 };
@@ -104,8 +104,7 @@ impl Worker {
         if !within {
             self.refuse(&mut connection, raw);
             if !lingers {
-                // What the client has already sent would make a reset of the close, and the 503 may get lost with it.
-                let _ = Raw(raw).receive(&mut [0; 4096]);
+                discard(&Raw(raw));
                 return false;
             }
         }
@@ -205,7 +204,7 @@ impl Worker {
             let raw = socket.as_raw_fd();
             let mut connection = Connection::new(&self.desk.borrow());
             self.refuse(&mut connection, raw);
-            let _ = Raw(raw).receive(&mut [0; 4096]);
+            discard(&Raw(raw));
         }
         let was_there = matches!(accepted, Accept::Connection(..));
         drop(accepted);
@@ -217,6 +216,16 @@ impl Worker {
         let now = self.desk.borrow().tick;
         if self.told.replace(Some(now)).is_none_or(|told: Tick| told != now) {
             tracing::warn!("connections are refused: {error}; raise the descriptor limit (ulimit -n)");
+        }
+    }
+}
+
+/// What a client has already sent would make a reset of the close, and the 503 may get lost with it.
+fn discard(socket: &Raw) {
+    let mut bytes = [0; 4096];
+    for _ in 0..MAX_HEAD / bytes.len() {
+        if !socket.receive(&mut bytes).is_ok_and(|received| received == bytes.len()) {
+            break;
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::{slots::Slots, socket::Raw};
 use crate::{
-    limits::UNFINISHED_BYTES,
+    limits::{MAX_FILE, UNFINISHED_BYTES},
     serve::{Desk, Tick},
 };
 
@@ -54,15 +54,19 @@ impl Arrears {
     }
 
     fn cut(&mut self, slots: &mut Slots, desk: &Desk) {
+        let mut bodies = self.pinned.len();
         for (_, id) in &self.holders {
-            if self.bytes <= UNFINISHED_BYTES {
+            if self.bytes <= UNFINISHED_BYTES || (bodies == 1 && self.bytes <= MAX_FILE as usize) {
                 break;
             }
             let Some(slot) = slots.get(*id) else { continue };
             let own = slot.connection.holds(|place, len| {
                 if let Some((_, holders)) = self.pinned.get_mut(&place) {
                     *holders -= 1;
-                    self.bytes -= if *holders == 0 { len } else { 0 };
+                    if *holders == 0 {
+                        self.bytes -= len;
+                        bodies -= 1;
+                    }
                 }
             });
             self.bytes -= own;

@@ -25,7 +25,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 pub(super) use state::State;
 use wire::Wire;
 
-use super::{Error, events::Event, quotes::Quotes, sockets::Sockets};
+use super::{Error, events::Event, quotes::Quotes, sockets::Sockets, start_error};
 use crate::{
     feed::Inquiry,
     listen::{self, Address, Bound, Gate, Passed, Place},
@@ -40,6 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the feed may take to answer: a look at a hundred thousand files takes less than a second.
 const FEED_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long whoever connects may take to say what it wants.
+const HELLO_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a worker may take to do what it is told.
 const WORKER_PATIENCE: Duration = Duration::from_secs(1);
@@ -243,7 +246,7 @@ impl Names {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub(super) fn wait(self, estate: Estate, gate: Arc<Gate>, passing: Arc<AtomicBool>) -> io::Result<()> {
+    pub(super) fn wait(self, estate: Estate, gate: Arc<Gate>, passing: Arc<AtomicBool>) -> Result<(), Error> {
         let wait = move || {
             while let Some(name) = gate.wait_for_any(&self.0) {
                 if accept(&self.0[name]).is_some_and(|wire| self.offer(&wire, &estate, &passing)) {
@@ -251,23 +254,22 @@ impl Names {
                 }
             }
         };
-        std::thread::Builder::new().name("take-over".to_owned()).spawn(wait).map(drop)
+        let thread = std::thread::Builder::new().name("take-over".to_owned()).spawn(wait);
+        thread.map(drop).map_err(|error| start_error("the take-over thread", &error))
     }
 
     /// Hands over to whoever is at the other end, if it may and does. Whether it did.
     fn offer(&self, wire: &Wire, estate: &Estate, passing: &AtomicBool) -> bool {
+        // Whoever it is: an answer gets lost behind what it has said and nobody has heard.
+        let _ = wire.set_patience(Some(HELLO_PATIENCE));
+        let Ok((hello, _)) = wire.receive() else { return false };
         if !is_trusted(wire.socket(), None) {
             let _ = wire.send("only root and the user of this server may replace it", &[]);
             return false;
         }
-        let _ = wire.set_patience(Some(PATIENCE));
-        match wire.receive() {
-            Ok((line, _)) if line == HELLO => {}
-            Ok(_) => {
-                let _ = wire.send("it is of another version that cannot pass its sockets to this one", &[]);
-                return false;
-            }
-            Err(_) => return false,
+        if hello != HELLO {
+            let _ = wire.send("it is of another version that cannot pass its sockets to this one", &[]);
+            return false;
         }
         passing.store(true, Ordering::Release);
         let done = self.pass(wire, estate).and_then(|()| converse(wire, estate));
