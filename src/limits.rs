@@ -109,9 +109,8 @@ const _: () = assert!(IDENTITIES as u64 >= MAX_FILE);
 /// Bytes that an entry takes besides its bodies: names, tables, tags, and what the allocator adds.
 pub const ENTRY_BYTES: u64 = 500;
 
-/// Answers are collected up to about this many bytes before they are sent: a pipeline of sixteen small ones. What a client does
-/// not take of them is held for it.
-pub const SEND_BATCH: usize = 16 * 1024;
+/// Answers are collected up to about this many bytes before they are sent.
+pub const SEND_BATCH: usize = 64 * 1024;
 
 /// Slices of one gathering send (`IOV_MAX` is 1024; more than this gains nothing).
 pub const SEND_SLICES: usize = 64;
@@ -127,7 +126,7 @@ pub const KERNEL_UNSENT: u32 = 16 * 1024;
 pub const UNFINISHED_BYTES: usize = 32 * 1024 * 1024;
 
 /// A crowd that held less has left nothing worth giving back.
-pub const CALM_BYTES: usize = 512 * 1024;
+pub const CALM_BYTES: usize = 128 * 1024;
 
 /// Bytes that a connection takes which waits.
 pub const CONNECTION_BYTES: usize = 320;

@@ -86,6 +86,7 @@ impl StageCell {
 pub fn run(config: Config) -> Result<(), Error> {
     // Before anything opens a descriptor.
     let passed = Passed::by_systemd().map_err(|reason| Error::Start(format!("{reason}; pass listening sockets")))?;
+    process::keep_large_bodies_apart();
     let _log = process::start_logging();
     let limit = process::raise_descriptor_limit();
     let program = std::env::current_exe();

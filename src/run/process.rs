@@ -63,6 +63,17 @@ pub(super) fn allowed_cpus() -> Vec<usize> {
     }
 }
 
+/// Keeps large bodies out of the heap, so that each is given back when it is freed: by itself the allocator moves the
+/// limit up to what was last freed, and a crowd that has gone leaves its gigabyte to the process.
+pub(super) fn keep_large_bodies_apart() {
+    const LARGE: libc::c_int = 128 * 1024;
+    // SAFETY: it takes two numbers and no pointer, before there is another thread.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+    }
+}
+
 /// What was needed to read and compress is scattered among what is kept; the allocator keeps it unless it is told.
 pub(super) fn give_back_memory() {
     // SAFETY: it takes no pointer and touches free memory only, under the allocator's own locks.

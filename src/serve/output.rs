@@ -206,6 +206,10 @@ impl Output {
         }
         rest.bytes.extend_from_slice(unsent(&self.bytes[at..], &mut skip));
         self.clear();
+        // It may be held for long, and by very many.
+        rest.bytes.shrink_to_fit();
+        rest.larges.shrink_to_fit();
+        rest.sources.shrink_to_fit();
         rest
     }
 }
