@@ -42,7 +42,10 @@ pub struct Common {
     /// How long, from when all are connected
     #[arg(long, global = true, default_value_t = 8.0)]
     pub seconds: f64,
-    /// Source addresses, from 127.1.0.1 on [default: one for 500 connections]
+    /// The first source address
+    #[arg(long, global = true, default_value = "127.1.0.1")]
+    pub from: Ipv4Addr,
+    /// Source addresses, from the first one on [default: one for 500 connections]
     #[arg(long, global = true)]
     pub sources: Option<u32>,
     /// A field line of the requests, such as "Accept-Encoding: gzip"; may be repeated
@@ -147,8 +150,7 @@ impl Common {
     /// The address from which connection `number` comes. A server on an IPv6 address sees them all from one.
     pub fn source(&self, number: u32) -> Option<Ipv4Addr> {
         let sources = self.sources.unwrap_or(self.connections.div_ceil(PER_SOURCE)).max(1);
-        let first = u32::from(Ipv4Addr::new(127, 1, 0, 1));
-        self.addr.is_ipv4().then(|| Ipv4Addr::from(first + number % sources))
+        self.addr.is_ipv4().then(|| Ipv4Addr::from(u32::from(self.from) + number % sources))
     }
 
     /// A request for `path` but for the blank line at its end.

@@ -200,8 +200,7 @@ impl Text {
     }
 }
 
-/// Garbage of six kinds: noise, requests for nothing with much in them, blank lines, a body of chunks, a line without an end,
-/// requests for what is there.
+/// Garbage of five kinds: noise, requests for nothing with much in them, blank lines, a body of chunks, a line without an end.
 fn garbage(common: &Common) -> Vec<Text> {
     let mut state = 1_u64;
     let noise: Vec<u8> = std::iter::repeat_with(|| {
@@ -218,6 +217,5 @@ fn garbage(common: &Common) -> Vec<Text> {
         Text::block("", "\r\n"),
         Text::block(common.head("POST", &common.path) + "Transfer-Encoding: chunked\r\n\r\n", "1\r\na\r\n"),
         Text::block(common.head("GET", &common.path) + "X-Long: ", "a"),
-        Text::block("", common.head("GET", &common.path) + "\r\n"),
     ]
 }
