@@ -1,0 +1,224 @@
+//! Threads, each with its share of the connections, from the first connect to the report.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::epoll::{Event, EventFlags},
+    process::{Resource, getrlimit, setrlimit},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    args::{Args, Mode},
+    asker::Asker,
+    comer::Comer,
+    counts::Counts,
+    pace::Pace,
+    pool::Pool,
+    sockets::Special,
+    stall::Staller,
+    writer::Writer,
+};
+
+/// How often a mode looks at all its connections.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Descriptors of a thread that are no connections.
+const OWN: u64 = 32;
+
+/// What the clients of a thread do.
+pub trait Script {
+    /// The next action is due, since `due`.
+    fn act(&mut self, pool: &mut Pool, due: Instant);
+    /// Something happened to a connection.
+    fn ready(&mut self, pool: &mut Pool, slot: usize, flags: EventFlags);
+    /// Some time has passed.
+    fn tick(&mut self, _: &mut Pool, _: Instant) {}
+    /// Nothing is awaited.
+    fn is_settled(&self, _: &Pool) -> bool {
+        true
+    }
+}
+
+/// Does what was asked for, and reports it.
+pub fn run(args: &Args) -> io::Result<Value> {
+    raise_descriptor_limit(args)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
+    let start = Instant::now();
+    let threads: Vec<_> = (0..args.common.threads)
+        .map(|index| {
+            let (args, stop) = (args.clone(), stop.clone());
+            thread::spawn(move || Thread { args: &args, index, stop: &stop }.run())
+        })
+        .collect();
+    let (mut ramp, mut all) = (Counts::default(), Counts::default());
+    for thread in threads {
+        let (before, after) = thread.join().map_err(|_| io::Error::other("a thread panicked"))??;
+        ramp.add(before);
+        all.add(after);
+    }
+    let common = &args.common;
+    let mut report = json!({
+        "mode": args.mode.name(),
+        "addr": common.addr.to_string(),
+        "path": common.path,
+        "connections": common.connections,
+        "threads": common.threads,
+        "rate": common.rate,
+        "seconds": common.seconds,
+        "elapsed": start.elapsed().as_secs_f64(),
+    });
+    if let (Some(report), Value::Object(counted)) = (report.as_object_mut(), all.report()) {
+        report.extend(counted);
+        report.insert("ramp".into(), ramp.report());
+    }
+    Ok(report)
+}
+
+/// The limit holds for every table of descriptors, of which each thread has its own.
+fn raise_descriptor_limit(args: &Args) -> io::Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit)?;
+    let most = limit.maximum.map_or(u64::MAX, |most| most.saturating_sub(OWN));
+    let needed = u64::from(args.common.connections.div_ceil(args.common.threads));
+    if needed <= most {
+        return Ok(());
+    }
+    let threads = u64::from(args.common.connections).div_ceil(most);
+    let fault = format!("a thread can hold {most} connections here; take --threads {threads}");
+    Err(io::Error::other(fault))
+}
+
+struct Thread<'a> {
+    args: &'a Args,
+    index: u32,
+    stop: &'a AtomicBool,
+}
+
+impl Thread<'_> {
+    /// What was counted until all were connected, and from then on.
+    fn run(&self) -> io::Result<(Counts, Counts)> {
+        own_descriptors()?;
+        let common = &self.args.common;
+        let begin = |index: u32| (u64::from(common.connections) * u64::from(index) / u64::from(common.threads)) as u32;
+        let (first, size) = (begin(self.index), begin(self.index + 1) - begin(self.index));
+        let mut pool = Pool::new(common.clone(), self.special(), first, size)?;
+        let share = f64::from(size) / f64::from(common.connections);
+        let rate = common.rate * share;
+        let mut ramp = Counts::default();
+        let (mut script, period) = self.script(size);
+        if let Some(every) = self.asks_every() {
+            let connecting = if matches!(self.args.mode, Mode::Poll { .. }) { rate.max(1000.0) } else { rate };
+            let all = Pace::new(Instant::now(), connecting).up_to(size.into());
+            let patience = f64::from(size) / connecting + common.timeout;
+            self.drive(&mut *script, &mut pool, all, Duration::from_secs_f64(patience), true)?;
+            ramp = std::mem::take(&mut pool.counts);
+            let polls = match every {
+                Some(every) => Pace::new(Instant::now(), every * share),
+                None => Pace::new(Instant::now(), 1.0).up_to(0),
+            };
+            self.drive(&mut *script, &mut pool, polls, Duration::from_secs_f64(common.seconds), false)?;
+        } else {
+            let rate = period.map_or(rate, |period| rate.min(f64::from(size) / period));
+            let acts = Pace::new(Instant::now(), rate).skipping();
+            self.drive(&mut *script, &mut pool, acts, Duration::from_secs_f64(common.seconds), false)?;
+        }
+        Ok((ramp, pool.finish()))
+    }
+
+    /// Acts at its pace and answers what happens, until the time is over; where `settles`, until all is done.
+    fn drive(
+        &self,
+        script: &mut dyn Script,
+        pool: &mut Pool,
+        mut pace: Pace,
+        time: Duration,
+        settles: bool,
+    ) -> io::Result<()> {
+        let start = Instant::now();
+        let (end, mut tick) = (start + time, start + TICK);
+        let mut ready: Vec<Event> = Vec::with_capacity(512);
+        loop {
+            let now = Instant::now();
+            if now >= end || self.stop.load(Ordering::Relaxed) || settles && pace.is_over() && script.is_settled(pool) {
+                break;
+            }
+            // A late pace must not keep what has happened waiting.
+            for _ in 0..64 {
+                let Some(due) = pace.take(now) else { break };
+                script.act(pool, due);
+            }
+            if now >= tick {
+                script.tick(pool, now);
+                tick = now + TICK;
+            }
+            pool.wait(&mut ready, pace.next().map_or(tick, |due| due.min(tick)).min(end))?;
+            for event in &ready {
+                script.ready(pool, event.data.u64() as usize, event.flags);
+            }
+        }
+        pool.counts.acted += pace.acted();
+        pool.counts.skipped += pace.skipped();
+        Ok(())
+    }
+
+    /// The script of the mode, and the seconds in which it visits each of its connections once, if it is bound to any.
+    fn script(&self, size: u32) -> (Box<dyn Script>, Option<f64>) {
+        let common = &self.args.common;
+        match self.args.mode {
+            Mode::Poll { requests_per_connection } => {
+                (Box::new(Asker::new(common, size, requests_per_connection)), None)
+            }
+            Mode::Hold { .. } => (Box::new(Asker::new(common, size, 0)), None),
+            Mode::Stall { trickle, files, .. } => {
+                (Box::new(Staller::new(common, trickle, files)), (trickle > 0).then_some(1.0))
+            }
+            Mode::SlowHead { every } | Mode::SlowBody { every } => {
+                (Box::new(Writer::new(common, &self.args.mode)), Some(every))
+            }
+            Mode::LateHead { .. } => (Box::new(Writer::new(common, &self.args.mode)), Some(0.25)),
+            Mode::NeverRead | Mode::Garbage { .. } => (Box::new(Writer::new(common, &self.args.mode)), None),
+            Mode::Silent | Mode::HalfOpen | Mode::Reset | Mode::Churn { .. } => {
+                (Box::new(Comer::new(common, &self.args.mode)), None)
+            }
+        }
+    }
+
+    /// For the honest modes: requests a second of all threads once all are connected, if any.
+    fn asks_every(&self) -> Option<Option<f64>> {
+        match self.args.mode {
+            Mode::Poll { .. } => Some(Some(self.args.common.rate)),
+            Mode::Hold { every } => Some(every.map(|every| f64::from(self.args.common.connections) / every)),
+            _ => None,
+        }
+    }
+
+    fn special(&self) -> Special {
+        match self.args.mode {
+            Mode::Stall { receive_buffer, .. } => Special { receive_buffer: Some(receive_buffer), deaf: false },
+            Mode::NeverRead => Special { receive_buffer: Some(4096), deaf: false },
+            Mode::HalfOpen => Special { receive_buffer: None, deaf: true },
+            _ => Special::default(),
+        }
+    }
+}
+
+/// Gives this thread a descriptor table of its own: the limit of a table is what bounds a client.
+fn own_descriptors() -> io::Result<()> {
+    // SAFETY: this thread has just begun and uses no descriptor but the standard streams, of which it gets copies. What it
+    // opens from here on is known to itself alone.
+    let result = unsafe { libc::unshare(libc::CLONE_FILES) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
