@@ -21,7 +21,7 @@ use crate::{
     clock::unix_now,
     limits::ENTRY_BYTES,
     stats::FeedStats,
-    store::{Change, Store},
+    store::{Change, Entry, Store},
 };
 
 /// A version that was deleted is remembered for this long, so that its successor's stamp is later.
@@ -39,6 +39,10 @@ pub struct Catalog {
     board: SharedBoard,
     /// Versions that were deleted, and when.
     deleted: HashMap<String, (Previous, Instant)>,
+    /// Stamps that were given while the clock was behind them, and under which nothing was sent yet.
+    ahead: HashMap<String, u64>,
+    /// Another server has taken over: it does not know what is published here from now on.
+    is_left: bool,
     vanishing: Vanishing,
     improvements: Sender<Improvable>,
     memory_limit: u64,
@@ -75,6 +79,8 @@ impl Catalog {
             tables: 0,
             board,
             deleted: HashMap::new(),
+            ahead: HashMap::new(),
+            is_left: false,
             vanishing: Vanishing::default(),
             improvements,
             memory_limit: memory_limit.unwrap_or(u64::MAX),
@@ -115,6 +121,7 @@ impl Catalog {
             return refused;
         }
         let now = unix_now();
+        self.ahead.retain(|_, stamp| *stamp >= now);
         // In the first load nobody looks at what is beside a content.
         let loading = neighbours.is_none();
         let mut close = Vec::new();
@@ -127,7 +134,7 @@ impl Catalog {
             let previous = self.previous(&fresh.content);
             let stamp = match &previous {
                 Some(previous) if previous.hash == fresh.made.hash() => previous.stamp,
-                _ => stamp(fresh.modified, now, previous.as_ref().map(|previous| previous.stamp)),
+                _ => self.settle(&fresh.content, fresh.modified, now, previous.as_ref().map(|previous| previous.stamp)),
             };
             let differs = previous.as_ref().is_some_and(|previous| previous.hash != fresh.made.hash());
             if differs && previous.is_some_and(|previous| previous.stamp == stamp) {
@@ -204,6 +211,20 @@ impl Catalog {
         }
     }
 
+    /// The stamp of a new version.
+    fn settle(&mut self, content: &str, modified: u64, now: u64, previous: Option<u64>) -> u64 {
+        if self.is_left {
+            return Entry::UNDATED;
+        }
+        // One that is not sent yet can be given again; otherwise a file that changes often would run away from the clock.
+        let unsent = previous.filter(|previous| now <= *previous && self.ahead.get(content) == Some(previous));
+        let settled = unsent.unwrap_or_else(|| stamp(modified, now, previous));
+        if settled > now {
+            self.ahead.insert(content.to_owned(), settled);
+        }
+        settled
+    }
+
     /// The version whose stamp a new one must not repeat.
     fn previous(&self, content: &str) -> Option<Previous> {
         let alive = self.known.get(content).and_then(|known| known.version.as_ref());
@@ -254,8 +275,7 @@ impl Catalog {
         let mut changes = Vec::new();
         let mut others: BTreeSet<String> = self.known.keys().map(|content| content.as_ref().to_owned()).collect();
         for Stamped { content, stamp: inherited, hash } in stamps {
-            let known = self.known.get_mut(&content).and_then(|known| known.version.as_mut());
-            let Some(version) = known else {
+            let Some(version) = self.known.get(&content).and_then(|known| known.version.as_ref()) else {
                 let previous = Previous { stamp: inherited, hash };
                 self.deleted.insert(content.as_ref().to_owned(), (previous, since));
                 others.insert(content.as_ref().to_owned());
@@ -266,16 +286,44 @@ impl Catalog {
                 others.remove(&*content);
                 inherited
             } else {
+                let modified = entry.stamp();
                 // Later than the other by a second, for that one is being sent at this moment.
-                stamp(entry.stamp(), now.max(inherited + 1), Some(inherited))
+                self.settle(&content, modified, now.max(inherited.saturating_add(1)), Some(inherited))
             };
-            if entry.stamp() != settled {
-                *entry = Arc::new(entry.copy().stamped(settled));
-                changes.push(Change::Put(content.into(), entry.clone()));
+            if settled > now {
+                self.ahead.insert(content.as_ref().to_owned(), settled);
             }
+            changes.extend(self.restamp(&content, settled));
         }
         self.store.apply(changes);
         others
+    }
+
+    /// Another server takes over: what is published from now on has no date, since that server may give it to another content.
+    pub fn leave(&mut self) {
+        self.is_left = true;
+    }
+
+    /// It has not come to that.
+    pub fn stay(&mut self) {
+        self.is_left = false;
+        let is_undated =
+            |known: &Known| known.version.as_ref().is_some_and(|version| version.stamp() == Entry::UNDATED);
+        let undated: Vec<_> =
+            self.known.iter().filter(|(_, known)| is_undated(known)).map(|(name, _)| name.clone()).collect();
+        let now = unix_now();
+        let changes: Vec<_> = undated.iter().filter_map(|content| self.restamp(content, now)).collect();
+        self.store.apply(changes);
+    }
+
+    /// The version that is served, under another stamp.
+    fn restamp(&mut self, content: &Arc<str>, stamp: u64) -> Option<Change> {
+        let Version::Entry(entry) = self.known.get_mut(content)?.version.as_mut()? else { return None };
+        if entry.stamp() == stamp {
+            return None;
+        }
+        *entry = Arc::new(entry.copy().stamped(stamp));
+        Some(Change::Put(content.clone().into(), entry.clone()))
     }
 
     /// Removes contents whose files are gone, unless so many are that it looks like an accident: then it says how many it

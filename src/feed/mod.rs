@@ -221,8 +221,12 @@ impl Feed {
                         hints.push(hint);
                     }
                     News::Improved(improved) => self.catalog.improve(improved),
-                    // Whoever has asked may have given up.
-                    News::Stamps(tell) => drop(tell.send(self.catalog.stamps())),
+                    News::Leave(tell) => {
+                        self.catalog.leave();
+                        // Whoever has asked may have given up.
+                        let _ = tell.send(self.catalog.stamps());
+                    }
+                    News::Stay => self.catalog.stay(),
                 }
             }
             self.follow(hints, since);

@@ -13,8 +13,10 @@ pub(super) enum News {
     Hint(Hint, Instant),
     /// What can be swapped in.
     Improved(Improved),
-    /// Somebody wants to know the stamps.
-    Stamps(Sender<Vec<Stamped>>),
+    /// Another server is about to take over, and must know the stamps.
+    Leave(Sender<Vec<Stamped>>),
+    /// It has not come to that.
+    Stay,
 }
 
 /// Asks a feed that runs.
@@ -40,10 +42,17 @@ impl Inquiry {
         Self(feed)
     }
 
-    /// Under which stamp each content is served, or was; None if the feed does not answer within `patience`.
-    pub fn stamps(&self, patience: Duration) -> Option<Vec<Stamped>> {
+    /// Under which stamp each content is served, or was, for the server that takes over; None if the feed does not answer
+    /// within `patience`. What is published from now on has no date.
+    pub fn leave(&self, patience: Duration) -> Option<Vec<Stamped>> {
         let (tell, told) = mpsc::channel();
-        self.0.send(News::Stamps(tell)).ok()?;
+        self.0.send(News::Leave(tell)).ok()?;
         told.recv_timeout(patience).ok()
+    }
+
+    /// No server takes over.
+    pub fn stay(&self) {
+        // A feed that has ended is missed elsewhere.
+        let _ = self.0.send(News::Stay);
     }
 }

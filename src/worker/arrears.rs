@@ -18,23 +18,24 @@ pub(super) struct Arrears {
     bytes: usize,
     /// Bodies that only connections hold, by where they lie: their bytes, and how many connections.
     pinned: HashMap<usize, (usize, u32), ahash::RandomState>,
-    /// Connections that hold something worth to be taken from them, those that have been still for longest first.
+    /// Connections that hold something worth to be taken from them, those that have been still for longest last.
     holders: Vec<(Tick, u32)>,
 }
 
 /// A connection that holds less on its own is not worth cutting.
 const WORTH: usize = 4096;
 
+/// See [`Arrears::cut_some`].
+const CUTS_PER_TURN: usize = 4;
+
 impl Arrears {
-    /// Counts what `slots` hold, and while that is over the bound cuts the connections that have been still for longest. The
-    /// bytes that they hold then.
-    pub(super) fn settle(&mut self, slots: &mut Slots, desk: &Desk) -> usize {
+    /// Counts what `slots` hold. The bytes.
+    pub(super) fn count(&mut self, slots: &mut Slots) -> usize {
         (self.bytes, self.pinned) = (0, HashMap::default());
         self.holders.clear();
         for (id, slot) in slots.iter_mut() {
             let mut pins = false;
-            let pinned = &mut self.pinned;
-            let bytes = &mut self.bytes;
+            let Self { bytes, pinned, .. } = self;
             let own = slot.connection.holds(|place, len| {
                 pins = true;
                 let body = pinned.entry(place).or_insert((len, 0));
@@ -46,32 +47,32 @@ impl Arrears {
                 self.holders.push((slot.connection.deadline(), id));
             }
         }
-        if self.bytes > UNFINISHED_BYTES {
-            self.holders.sort_unstable();
-            self.cut(slots, desk);
-        }
+        self.holders.sort_unstable_by(|a, b| b.cmp(a));
         self.bytes
     }
 
-    fn cut(&mut self, slots: &mut Slots, desk: &Desk) {
-        let mut bodies = self.pinned.len();
-        for (_, id) in &self.holders {
-            if self.bytes <= UNFINISHED_BYTES || (bodies == 1 && self.bytes <= MAX_FILE as usize) {
-                break;
-            }
-            let Some(slot) = slots.get(*id) else { continue };
+    /// Cuts some connections, while what was counted is over the bound. Whether there are more to cut: the others should have
+    /// their turn before, since a body that is freed costs as much as a request or more.
+    pub(super) fn cut_some(&mut self, slots: &mut Slots, desk: &Desk) -> bool {
+        for _ in 0..CUTS_PER_TURN {
+            let fits = self.bytes <= UNFINISHED_BYTES || (self.pinned.len() == 1 && self.bytes <= MAX_FILE as usize);
+            let next = if fits { None } else { self.holders.pop() };
+            let Some((deadline, id)) = next else { return false };
+            let slot = slots.get(id).filter(|slot| slot.connection.deadline() == deadline);
+            let Some(slot) = slot else { continue };
+            let Self { bytes, pinned, .. } = self;
             let own = slot.connection.holds(|place, len| {
-                if let Some((_, holders)) = self.pinned.get_mut(&place) {
-                    *holders -= 1;
-                    if *holders == 0 {
-                        self.bytes -= len;
-                        bodies -= 1;
-                    }
+                let Some((_, holders)) = pinned.get_mut(&place) else { return };
+                *holders = holders.saturating_sub(1);
+                if *holders == 0 {
+                    pinned.remove(&place);
+                    *bytes = bytes.saturating_sub(len);
                 }
             });
-            self.bytes -= own;
+            self.bytes = self.bytes.saturating_sub(own);
             slot.connection.abandon(&Raw(slot.socket));
             desk.count_cut();
         }
+        true
     }
 }

@@ -282,6 +282,9 @@ async fn tick(worker: Rc<Worker>, timer: Ready) {
         let descriptor = unsafe { BorrowedFd::borrow_raw(timer.raw()) };
         if rustix::io::read(descriptor, &mut count).is_ok() {
             worker.tick(u64::from_ne_bytes(count));
+            while worker.cut_some() {
+                worker.turn().await;
+            }
         }
     }
 }
@@ -370,7 +373,7 @@ impl Worker {
                 slot.connection.close_if_idle(&Raw(slot.socket));
             }
         }
-        let held = self.arrears.borrow_mut().settle(&mut slots, &desk) + slots.len() * CONNECTION_BYTES;
+        let held = self.arrears.borrow_mut().count(&mut slots) + slots.len() * CONNECTION_BYTES;
         if self.peak.get() > CALM_BYTES && held < self.peak.get() / 2 {
             (self.on_calm)();
             self.peak.set(0);
@@ -378,6 +381,10 @@ impl Worker {
         self.peak.set(self.peak.get().max(held));
         let mut is_over = |id: u32| slots.get(id).is_none_or(|slot| slot.connection.deadline() == Tick::MAX);
         self.on_nudge.borrow_mut().extract_if(.., |(id, _)| is_over(*id)).for_each(|(_, waker)| waker.wake());
+    }
+
+    fn cut_some(&self) -> bool {
+        self.arrears.borrow_mut().cut_some(&mut self.slots.borrow_mut(), &self.desk.borrow())
     }
 
     /// Serves a connection from which there is something to receive, with all others that are ready. What it waits for then.

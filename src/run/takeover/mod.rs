@@ -196,11 +196,12 @@ impl Estate {
     fn state(&self) -> Option<State> {
         self.order(Order::Pause);
         self.quotes.close();
-        Some(State { stamps: self.feed.stamps(FEED_PATIENCE)?, fed: self.quotes.fed() })
+        Some(State { stamps: self.feed.leave(FEED_PATIENCE)?, fed: self.quotes.fed() })
     }
 
     /// The successor has ended after all.
     fn keep(&self) {
+        self.feed.stay();
         self.order(Order::Resume);
         if let Err(error) = self.quotes.open() {
             tracing::error!("feeders are no longer heard: {error}");
