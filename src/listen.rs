@@ -212,7 +212,7 @@ impl Bound {
 /// Tries for a moment where the address is in use: what a killed server leaves to the kernel takes some milliseconds to
 /// clear away, the more so with io_uring.
 fn patiently(bind: impl Fn() -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
-    let end = Instant::now() + Duration::from_millis(250);
+    let end = Instant::now() + Duration::from_millis(500);
     loop {
         match bind() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < end => {

@@ -85,9 +85,18 @@ pub fn deflate(content: &[u8], effort: Effort) -> Result<Vec<u8>, GaveUp> {
     candidates.into_iter().flatten().min_by_key(Vec::len).ok_or(GaveUp)
 }
 
+/// From level 10 on a compressor takes nine megabytes, and its work so long that making it does not matter.
+const MOST_KEPT: i32 = 9;
+
 /// A raw deflate stream by libdeflate, at one of its levels from 0 to 12.
 pub fn libdeflate(content: &[u8], level: i32) -> Option<Vec<u8>> {
-    let mut compressor = Compressor::new(CompressionLvl::new(level).ok()?);
+    let is_kept = level <= MOST_KEPT;
+    let level = CompressionLvl::new(level).ok()?;
+    // Its tables are hundreds of kilobytes; to map and clear them again for every file takes longer than to compress it.
+    let mut compressor = match COMPRESSOR.take() {
+        Some((known, compressor)) if known == level => compressor,
+        _ => Compressor::new(level),
+    };
     let bound = compressor.deflate_compress_bound(content.len());
     // One buffer a thread: what is kept of it is copied, and lies among its like without holes between.
     let mut room = ROOM.take();
@@ -98,6 +107,7 @@ pub fn libdeflate(content: &[u8], level: i32) -> Option<Vec<u8>> {
     if room.len() <= MOST_ROOM {
         ROOM.set(room);
     }
+    COMPRESSOR.set(is_kept.then_some((level, compressor)));
     stream
 }
 
@@ -105,6 +115,8 @@ pub fn libdeflate(content: &[u8], level: i32) -> Option<Vec<u8>> {
 const MOST_ROOM: usize = 1 << 20;
 
 thread_local! {
+    /// The compressor that was used last, and its level.
+    static COMPRESSOR: Cell<Option<(CompressionLvl, Compressor)>> = const { Cell::new(None) };
     static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 

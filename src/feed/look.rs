@@ -17,6 +17,7 @@ use super::{
     media::Types,
     names::{self, Role},
     quotes::table::Table,
+    scan::Listing,
 };
 use crate::{stats::Refusal, store::Entry};
 
@@ -159,6 +160,8 @@ pub struct Look<'a> {
     pub still: &'a HashSet<PathBuf>,
     /// Believe a file that has become empty.
     pub believe_empty: bool,
+    /// The files that there are, where that is known: most contents have none of four sidecars.
+    pub listing: Option<&'a Listing>,
 }
 
 /// What was seen.
@@ -385,7 +388,11 @@ impl Look<'_> {
         place: &mut Place,
         sight: &mut Sight,
     ) -> Result<Option<Found>, Outcome> {
-        let path = PathBuf::from(format!("{content}{}", role.suffix()));
+        let path = format!("{content}{}", role.suffix());
+        if role != Role::Plain && self.listing.is_some_and(|listing| !listing.may_have(&path)) {
+            return Ok(None);
+        }
+        let path = PathBuf::from(path);
         let found = match load::find(self.root, &path, place) {
             Ok(found) => found,
             Err(Absent::Missing) => return Ok(None),

@@ -41,11 +41,11 @@ use load::{Fingerprint, Mark, Place};
 use look::{Fresh, Known, Look, Outcome, Refused, Sight, Writing};
 use media::Types;
 use names::Role;
-pub use news::Inquiry;
 use news::News;
+pub use news::{Inquiry, Summary};
 use quotes::board::SharedBoard;
 use root::Mounts;
-use scan::Scan;
+use scan::{Listing, Scan};
 use watch::Watch;
 
 use crate::{
@@ -118,16 +118,6 @@ pub struct Feed {
     next_watch: Instant,
     next_root: Instant,
     next_scan: Instant,
-}
-
-/// What the first load brought.
-pub struct Summary {
-    /// Paths that are served.
-    pub entries: u64,
-    /// Bytes of their contents.
-    pub content_bytes: u64,
-    /// Bytes held for them in all codings.
-    pub held_bytes: u64,
 }
 
 impl Feed {
@@ -244,12 +234,15 @@ impl Feed {
             self.stats.rejections.forget(&path.to_string_lossy());
         }
         match scan::scan(&self.root, Path::new("")) {
-            Ok(scan) => {
+            Ok(mut scan) => {
                 self.found();
                 self.links = scan.links;
+                // It was made after the watch was set, so what came later is told of.
+                let listing = scan.listing();
+                scan.leave_out_hidden();
                 let mut contents = self.note(scan);
                 contents.extend(self.catalog.contents().map(str::to_owned));
-                self.look_at(contents, &Mode { load: !loud, ..Mode::default() });
+                self.look_at(contents, &Mode { load: !loud, listing, ..Mode::default() });
             }
             Err(error) => self.lose(&error),
         }
@@ -288,7 +281,7 @@ impl Feed {
     }
 
     fn looking<'a>(&'a self, mode: &'a Mode) -> Look<'a> {
-        let Mode { force, still, believe_empty, load, .. } = mode;
+        let Mode { force, still, believe_empty, load, listing, .. } = mode;
         Look {
             root: &self.root,
             types: &self.types,
@@ -297,6 +290,7 @@ impl Feed {
             force: *force,
             still,
             believe_empty: *believe_empty,
+            listing: listing.as_ref(),
         }
     }
 
@@ -585,6 +579,8 @@ struct Mode {
     load: bool,
     /// When the first news of it came.
     since: Option<Instant>,
+    /// The files that there are, where that is known.
+    listing: Option<Listing>,
 }
 
 /// What has come of looking, before it is done.

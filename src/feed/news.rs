@@ -1,4 +1,4 @@
-//! What the feed is told, and asked.
+//! What the feed is told, asked, and tells.
 
 use std::{
     sync::mpsc::{self, Sender},
@@ -17,6 +17,16 @@ pub(super) enum News {
     Leave(Sender<Vec<Stamped>>),
     /// It has not come to that.
     Stay,
+}
+
+/// What the first load brought.
+pub struct Summary {
+    /// Paths that are served.
+    pub entries: u64,
+    /// Bytes of their contents.
+    pub content_bytes: u64,
+    /// Bytes held for them in all codings.
+    pub held_bytes: u64,
 }
 
 /// Asks a feed that runs.

@@ -1,8 +1,9 @@
 //! The names below a directory that may be published.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     fs::FileType,
+    hash::{BuildHasherDefault, Hasher},
     io,
     path::{Path, PathBuf},
 };
@@ -24,6 +25,10 @@ pub const UNSPEAKABLE: &str = "has a name that no URL can hold (not UTF-8, or a 
 pub struct Scan {
     /// Paths of contents, relative to the root: a `.mz` counts as the content that it holds.
     pub contents: BTreeSet<String>,
+    /// The names of all files, sidecars too.
+    files: Listing,
+    /// Some names could not be had.
+    is_partial: bool,
     /// There are symbolic links: what is seen under one name can change under another.
     pub links: bool,
     /// What was passed over, and why.
@@ -32,6 +37,40 @@ pub struct Scan {
     links_on_the_way: usize,
     /// It was said that there are more of them than are followed.
     told_of_links: bool,
+}
+
+/// The names of files, as a set of hashes: a name that is not there may seem to be, one that is there never seems not to be.
+#[derive(Default)]
+pub struct Listing {
+    hashes: HashSet<u64, BuildHasherDefault<Hashed>>,
+    hasher: ahash::RandomState,
+}
+
+impl Listing {
+    fn note(&mut self, path: &str) {
+        self.hashes.insert(self.hasher.hash_one(path));
+    }
+
+    /// A file of this name may have been there.
+    pub fn may_have(&self, path: &str) -> bool {
+        self.hashes.contains(&self.hasher.hash_one(path))
+    }
+}
+
+/// Takes a hash as it is.
+#[derive(Default)]
+pub struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// Walks `start`, relative to `root`, which must be a real path.
@@ -45,6 +84,24 @@ pub fn scan(root: &Path, start: &Path) -> io::Result<Scan> {
 }
 
 impl Scan {
+    /// The names of all files, if they could be had. It is taken out.
+    pub fn listing(&mut self) -> Option<Listing> {
+        let files = std::mem::take(&mut self.files);
+        Some(files).filter(|_| !self.is_partial && self.refused.is_empty())
+    }
+
+    /// Leaves out the sidecars that are hidden beside their content; where there are links that has to be looked at.
+    pub fn leave_out_hidden(&mut self) {
+        let is_hidden = |content: &String| {
+            let (base, role) = names::split(content);
+            role != Role::Plain && self.contents.contains(base)
+        };
+        if !self.links {
+            let hidden: HashSet<String> = self.contents.iter().filter(|content| is_hidden(content)).cloned().collect();
+            self.contents.retain(|content| !hidden.contains(content));
+        }
+    }
+
     /// `above`: the real places of the directories on the way here, to see a link that leads back.
     fn directory(&mut self, root: &Path, relative: &Path, above: &mut Vec<PathBuf>) -> io::Result<()> {
         let real = root.join(relative).canonicalize()?;
@@ -59,9 +116,10 @@ impl Scan {
         }
         let entries = std::fs::read_dir(&real)?;
         above.push(real);
-        for entry in entries.flatten() {
-            if let Ok(kind) = entry.file_type() {
-                self.name(root, &relative.join(entry.file_name()), kind, above);
+        for entry in entries {
+            match entry.and_then(|entry| Ok((entry.file_type()?, entry))) {
+                Ok((kind, entry)) => self.name(root, &relative.join(entry.file_name()), kind, above),
+                Err(_) => self.is_partial = true,
             }
         }
         above.pop();
@@ -106,6 +164,7 @@ impl Scan {
             }
             self.links_on_the_way -= usize::from(is_link);
         } else if kind.is_file() {
+            self.files.note(path);
             let (content, role) = names::split(path);
             let content = if role == Role::Mz { content } else { path };
             self.contents.insert(content.to_owned());

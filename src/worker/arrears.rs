@@ -26,7 +26,7 @@ pub(super) struct Arrears {
 const WORTH: usize = 4096;
 
 /// See [`Arrears::cut_some`].
-const CUTS_PER_TURN: usize = 4;
+const CUTS_PER_TURN: usize = 1;
 
 impl Arrears {
     /// Counts what `slots` hold. The bytes.
