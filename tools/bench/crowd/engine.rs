@@ -1,10 +1,10 @@
 //! Threads, each with its share of the connections, from the first connect to the report.
 
 use std::{
-    io,
+    io::{self, IsTerminal, Write},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -55,11 +55,12 @@ pub fn run(args: &Args) -> io::Result<Value> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, stop.clone())?;
     }
+    let progress = Arc::new(Progress::default());
     let start = Instant::now();
     let threads: Vec<_> = (0..args.common.threads)
         .map(|index| {
-            let (args, stop) = (args.clone(), stop.clone());
-            thread::spawn(move || Thread { args: &args, index, stop: &stop }.run())
+            let (args, stop, progress) = (args.clone(), stop.clone(), progress.clone());
+            thread::spawn(move || Thread { args: &args, index, stop: &stop, progress: &progress }.run())
         })
         .collect();
     let (mut ramp, mut all) = (Counts::default(), Counts::default());
@@ -105,6 +106,29 @@ struct Thread<'a> {
     args: &'a Args,
     index: u32,
     stop: &'a AtomicBool,
+    progress: &'a Progress,
+}
+
+/// What somebody who waits may want to see.
+#[derive(Default)]
+struct Progress {
+    connected: AtomicU64,
+    answered: AtomicU64,
+}
+
+impl Progress {
+    /// Adds what a thread has done since it did so last, and shows all of it if `shows`.
+    fn add(&self, counts: &Counts, told: &mut (u64, u64), shows: bool) {
+        let now = (counts.connected, counts.answers.values().sum());
+        self.connected.fetch_add(now.0 - told.0, Ordering::Relaxed);
+        self.answered.fetch_add(now.1 - told.1, Ordering::Relaxed);
+        *told = now;
+        if shows {
+            let (connected, answered) = (self.connected.load(Ordering::Relaxed), self.answered.load(Ordering::Relaxed));
+            // It is no loss where it cannot be shown.
+            let _ = write!(io::stderr(), "\r{connected} connected, {answered} answered ");
+        }
+    }
 }
 
 impl Thread<'_> {
@@ -149,6 +173,7 @@ impl Thread<'_> {
     ) -> io::Result<()> {
         let start = Instant::now();
         let (end, mut tick) = (start + time, start + TICK);
+        let (mut told, shows) = ((0, 0), self.index == 0 && io::stderr().is_terminal());
         let mut ready: Vec<Event> = Vec::with_capacity(512);
         loop {
             let now = Instant::now();
@@ -162,6 +187,7 @@ impl Thread<'_> {
             }
             if now >= tick {
                 script.tick(pool, now);
+                self.progress.add(&pool.counts, &mut told, shows);
                 tick = now + TICK;
             }
             pool.wait(&mut ready, pace.next().map_or(tick, |due| due.min(tick)).min(end))?;
