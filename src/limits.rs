@@ -121,9 +121,9 @@ pub const SEND_SLICES: usize = 64;
 pub const KERNEL_UNSENT: u32 = 16 * 1024;
 
 /// Bytes that the connections of one worker may hold which are in the middle of something: parts of requests, answers that the
-/// kernel does not take, and bodies that nobody else holds any more. Those that have been still for longest are cut, but for
-/// the last body, which may be the largest file there is.
-pub const UNFINISHED_BYTES: usize = 32 * 1024 * 1024;
+/// kernel does not take, and bodies that nobody else holds any more. Those that have been still for longest are cut. The
+/// largest file has room, so that whoever loads it while it changes is not cut for that alone.
+pub const UNFINISHED_BYTES: usize = 64 * 1024 * 1024;
 
 /// A crowd that held less has left nothing worth giving back.
 pub const CALM_BYTES: usize = 128 * 1024;
@@ -163,13 +163,13 @@ pub const DESCRIPTORS_RESERVED: u64 = 512;
 /// socket closed at once.
 pub const REFUSALS_LINGERING: usize = 256;
 
-/// Connections that a worker refuses in a row before it pauses for [`REFUSAL_PAUSE`]: 6,400 a second, which is a tenth of a
+/// Connections that a worker refuses in a row before it pauses for [`REFUSAL_PAUSE`]: 6,000 a second, which is a tenth of a
 /// core, and empties a listen queue of [`SOMAXCONN_ADVISED`] in less than a second. What comes faster waits there, and is
-/// refused by the kernel when that is full.
-pub const REFUSALS_IN_A_ROW: u32 = 64;
+/// refused by the kernel when that is full. In small pieces, since those who are welcome wait with the others.
+pub const REFUSALS_IN_A_ROW: u32 = 6;
 
 /// See [`REFUSALS_IN_A_ROW`].
-pub const REFUSAL_PAUSE: Duration = Duration::from_millis(10);
+pub const REFUSAL_PAUSE: Duration = Duration::from_millis(1);
 
 /// Idle connections that one look for the longest idle remembers: as many can be closed in a tick.
 pub const EVICTION_CANDIDATES: usize = 4096;
@@ -207,6 +207,7 @@ const _: () = {
     assert!(INLINE_BODY < SEND_BATCH);
     assert!(MAX_DISCARDED_BODY > MAX_CHUNK_EXTRAS as u64);
     assert!(STORE_SHARDS.is_power_of_two());
+    assert!(UNFINISHED_BYTES as u64 >= MAX_FILE);
     assert!(REFUSALS_LINGERING as u64 <= DESCRIPTORS_RESERVED / 2);
     assert!(MAX_SYMBOL < 256, "the length of a symbol is held in a byte");
     assert!(MAX_TABLE_LINE as u64 <= MAX_FED && MAX_BATCH as u64 <= MAX_FED);

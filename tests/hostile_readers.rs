@@ -25,7 +25,7 @@ const KEPT: usize = 2 << 20;
 const INFLATED: usize = 64 << 20;
 
 /// What the connections of a worker may hold that nobody else does.
-const UNFINISHED: usize = 32 << 20;
+const UNFINISHED: usize = 64 << 20;
 
 /// Bytes of an answer.
 const MUCH: usize = 1 << 20;
@@ -147,7 +147,7 @@ const LISTS: usize = 32 << 20;
 /// Every reader asks for a list of its own, of a megabyte, and stalls: what is joined for them has its bound.
 #[test]
 fn stalled_readers_of_many_lists_do_not_hold_what_was_joined() {
-    const READERS: usize = 120;
+    const READERS: usize = 160;
     const WORKERS: usize = 2;
     let site = Site::new();
     let text = String::from_utf8(text(MUCH)).unwrap();

@@ -36,7 +36,7 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: Ready, timer: Ready) {
             worker.resumed().await;
             continue;
         }
-        refused += worker.accept_some(listener.raw(), ACCEPTS_PER_TURN);
+        refused += worker.accept_some(listener.raw(), ACCEPTS_PER_TURN, REFUSALS_IN_A_ROW - refused);
         if refused < REFUSALS_IN_A_ROW {
             worker.turn().await;
         } else {
@@ -65,14 +65,17 @@ async fn pause(timer: &Ready) {
 }
 
 impl Worker {
-    /// Accepts what is waiting, `most` at the most. How many of them were refused; where there is neither a descriptor nor
-    /// a way to refuse, as many as bring a pause.
-    pub(super) fn accept_some(self: &Rc<Self>, listener: RawFd, most: usize) -> u32 {
+    /// Accepts what is waiting, `most` at the most, until so many `refusals`. How many of them there were; as many as that,
+    /// where there is neither a descriptor nor a way to refuse.
+    fn accept_some(self: &Rc<Self>, listener: RawFd, most: usize, refusals: u32) -> u32 {
         // SAFETY: the listener's future owns the descriptor, and it or `drain`, which runs while that future waits, is
         // who calls this.
         let listener = unsafe { BorrowedFd::borrow_raw(listener) };
         let mut refused = 0;
         for _ in 0..most {
+            if refused >= refusals {
+                break;
+            }
             match listen::accept(listener, self.budget.counts_clients()) {
                 Accept::Connection(socket, peer) => refused += u32::from(!self.open(socket, peer.map(Client::of))),
                 Accept::Gone => {}
@@ -80,7 +83,7 @@ impl Worker {
                 Accept::Exhausted(error) => {
                     self.tell_of_exhaustion(&error);
                     if !self.refuse_with_reserve(listener) {
-                        return REFUSALS_IN_A_ROW;
+                        return refusals;
                     }
                     refused += 1;
                 }
@@ -91,7 +94,7 @@ impl Worker {
 
     /// Everything that has connected, whoever it is, at the end.
     pub(super) fn accept_all(self: &Rc<Self>, listener: RawFd) {
-        self.accept_some(listener, BACKLOG as usize);
+        self.accept_some(listener, BACKLOG as usize, u32::MAX);
     }
 
     /// Takes a connection in, or refuses it.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::{slots::Slots, socket::Raw};
 use crate::{
-    limits::{MAX_FILE, UNFINISHED_BYTES},
+    limits::UNFINISHED_BYTES,
     serve::{Desk, Tick},
 };
 
@@ -55,8 +55,7 @@ impl Arrears {
     /// their turn before, since a body that is freed costs as much as a request or more.
     pub(super) fn cut_some(&mut self, slots: &mut Slots, desk: &Desk) -> bool {
         for _ in 0..CUTS_PER_TURN {
-            let fits = self.bytes <= UNFINISHED_BYTES || (self.pinned.len() == 1 && self.bytes <= MAX_FILE as usize);
-            let next = if fits { None } else { self.holders.pop() };
+            let next = if self.bytes <= UNFINISHED_BYTES { None } else { self.holders.pop() };
             let Some((deadline, id)) = next else { return false };
             let slot = slots.get(id).filter(|slot| slot.connection.deadline() == deadline);
             let Some(slot) = slot else { continue };
