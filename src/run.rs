@@ -124,17 +124,15 @@ pub fn run(config: Config) -> Result<(), Error> {
         return Ok(());
     }
     server.stage.set(Stage::Ready);
-    if predecessor.is_some() {
+    if let Some(predecessor) = &predecessor {
+        predecessor.done()?;
+        server.sockets.claim_names();
         server.answer_admin()?;
     }
     // Nobody may be reading; that is no reason to stop.
     let _ = server.facts(summary, took, predecessor.as_ref()).print(&mut io::stdout().lock());
     process::warn_of_small_limits(limit, server.most.in_total);
     process::notify_ready();
-    if let Some(predecessor) = predecessor {
-        predecessor.done();
-        server.sockets.claim_names();
-    }
 
     let passing = Arc::new(AtomicBool::new(false));
     let (sockets, events) = (server.sockets.clone(), server.events.clone());
@@ -231,7 +229,7 @@ impl Server {
         for (number, stats) in self.worker_stats.iter().enumerate() {
             let control = Arc::new(Control::new().map_err(|error| start_error("a worker", &error))?);
             controls.push(control.clone());
-            let [started, calm] = [self.events.clone(), self.events.clone()];
+            let [started, calm, discarded] = std::array::from_fn(|_| self.events.clone());
             let setup = Setup {
                 cpu: cpus.get(number % cpus.len().max(1)).copied(),
                 io: self.io,
@@ -247,6 +245,7 @@ impl Server {
                 // The main thread waits for it.
                 on_start: Box::new(move || drop(started.send(Event::WorkerStarted))),
                 on_calm: Box::new(move || drop(calm.send(Event::Calm))),
+                discard: Box::new(move |held| drop(discarded.send(Event::Discarded(held)))),
             };
             start_worker(number, setup, self.events.clone())?;
         }

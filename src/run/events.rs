@@ -33,6 +33,8 @@ pub(super) enum Event {
     WorkerStarted,
     /// A crowd has gone, and its memory is free.
     Calm,
+    /// Something is to be freed, which happens where this is received.
+    Discarded(#[expect(dead_code, reason = "it is held, to be dropped")] Box<dyn Send>),
     WorkerEnded(io::Result<()>),
 }
 
@@ -50,7 +52,7 @@ pub(super) fn wait_for_workers(event: &Receiver<Event>, workers: usize) -> Resul
             Ok(Event::WorkerEnded(result)) => return Err(Error::Broken(worker_ended(result))),
             Ok(Event::FeedEnded) => return Err(feed_ended()),
             Ok(Event::Signal) => return Ok(false),
-            Ok(Event::Calm | Event::Replace | Event::SuccessorEnded(_) | Event::HandedOver) => {}
+            Ok(Event::Calm | Event::Discarded(_) | Event::Replace | Event::SuccessorEnded(_) | Event::HandedOver) => {}
             Err(_) => break,
         }
     }
@@ -82,7 +84,7 @@ pub(super) fn wait_for_the_end(
                 tracing::warn!("the new server has ended before it took over, this one goes on: {status}");
             }
             Ok(Event::Calm) => process::give_back_memory(),
-            Ok(Event::WorkerStarted) => {}
+            Ok(Event::WorkerStarted | Event::Discarded(_)) => {}
             Ok(Event::WorkerEnded(result)) => return Err(Error::Broken(worker_ended(result))),
             Ok(Event::FeedEnded) => return Err(feed_ended()),
         }

@@ -301,12 +301,13 @@ impl Connection {
         size_of::<Rest>() + rest.input.capacity() + rest.unsent.own_bytes()
     }
 
-    /// Gives up on a client that is in the middle of something.
-    pub fn abandon(&mut self, socket: &impl Socket) {
-        if self.rest.is_some() {
-            socket.forget_unsent();
-            self.evict(socket);
-        }
+    /// Gives up on a client that is in the middle of something. What it held, for others to free: that can take as long as some
+    /// requests.
+    pub fn abandon(&mut self, socket: &impl Socket) -> Option<Box<dyn Send>> {
+        let rest = self.rest.take()?;
+        socket.forget_unsent();
+        self.evict(socket);
+        Some(rest)
     }
 
     /// Ends the wait on the socket, which closes it.

@@ -25,9 +25,6 @@ pub(super) struct Arrears {
 /// A connection that holds less on its own is not worth cutting.
 const WORTH: usize = 4096;
 
-/// See [`Arrears::cut_some`].
-const CUTS_PER_TURN: usize = 1;
-
 impl Arrears {
     /// Counts what `slots` hold. The bytes.
     pub(super) fn count(&mut self, slots: &mut Slots) -> usize {
@@ -51,12 +48,11 @@ impl Arrears {
         self.bytes
     }
 
-    /// Cuts some connections, while what was counted is over the bound. Whether there are more to cut: the others should have
-    /// their turn before, since a body that is freed costs as much as a request or more.
-    pub(super) fn cut_some(&mut self, slots: &mut Slots, desk: &Desk) -> bool {
-        for _ in 0..CUTS_PER_TURN {
-            let next = if self.bytes <= UNFINISHED_BYTES { None } else { self.holders.pop() };
-            let Some((deadline, id)) = next else { return false };
+    /// Cuts a connection, while what was counted is over the bound. What it held, to be freed elsewhere; None: there is none to
+    /// cut. The others should have their turn before the next one.
+    pub(super) fn cut_one(&mut self, slots: &mut Slots, desk: &Desk) -> Option<Box<dyn Send>> {
+        while self.bytes > UNFINISHED_BYTES {
+            let (deadline, id) = self.holders.pop()?;
             let slot = slots.get(id).filter(|slot| slot.connection.deadline() == deadline);
             let Some(slot) = slot else { continue };
             let Self { bytes, pinned, .. } = self;
@@ -69,9 +65,11 @@ impl Arrears {
                 }
             });
             self.bytes = self.bytes.saturating_sub(own);
-            slot.connection.abandon(&Raw(slot.socket));
-            desk.count_cut();
+            if let Some(held) = slot.connection.abandon(&Raw(slot.socket)) {
+                desk.count_cut();
+                return Some(held);
+            }
         }
-        true
+        None
     }
 }

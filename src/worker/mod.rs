@@ -77,6 +77,8 @@ pub struct Setup {
     pub control: Arc<Control>,
     /// Called once, when it accepts.
     pub on_start: Box<dyn FnOnce() + Send>,
+    /// Called with what is to be freed by another thread.
+    pub discard: Box<dyn Fn(Box<dyn Send>) + Send>,
     /// Called when memory that a crowd took is free again, for the allocator to give back.
     pub on_calm: Box<dyn Fn() + Send>,
 }
@@ -208,6 +210,7 @@ struct Worker {
     /// The most bytes that connections have held since the last calm.
     peak: Cell<usize>,
     on_calm: Box<dyn Fn() + Send>,
+    discard: Box<dyn Fn(Box<dyn Send>) + Send>,
     /// In ticks.
     grace: Tick,
     /// It accepts nothing for now.
@@ -223,7 +226,18 @@ struct Worker {
 
 async fn serve(setup: Setup, listeners: Vec<(OwnedFd, bool)>) -> io::Result<()> {
     let Setup {
-        store, stats, patience, grace, budget, max_connections, evicts_idle, control, on_start, on_calm, ..
+        store,
+        stats,
+        patience,
+        grace,
+        budget,
+        max_connections,
+        evicts_idle,
+        control,
+        on_start,
+        on_calm,
+        discard,
+        ..
     } = setup;
     let timer = tick_timer()?;
     let worker = Rc::new(Worker {
@@ -246,6 +260,7 @@ async fn serve(setup: Setup, listeners: Vec<(OwnedFd, bool)>) -> io::Result<()> 
         arrears: RefCell::default(),
         peak: Cell::new(0),
         on_calm,
+        discard,
         grace: u32::try_from(grace.as_secs()).unwrap_or(u32::MAX).saturating_mul(TICKS_PER_SECOND),
         paused: Cell::new(false),
         on_resume: RefCell::default(),
@@ -282,7 +297,7 @@ async fn tick(worker: Rc<Worker>, timer: Ready) {
         let descriptor = unsafe { BorrowedFd::borrow_raw(timer.raw()) };
         if rustix::io::read(descriptor, &mut count).is_ok() {
             worker.tick(u64::from_ne_bytes(count));
-            while worker.cut_some() {
+            while worker.cut_one() {
                 worker.turn().await;
             }
         }
@@ -383,8 +398,11 @@ impl Worker {
         self.on_nudge.borrow_mut().extract_if(.., |(id, _)| is_over(*id)).for_each(|(_, waker)| waker.wake());
     }
 
-    fn cut_some(&self) -> bool {
-        self.arrears.borrow_mut().cut_some(&mut self.slots.borrow_mut(), &self.desk.borrow())
+    fn cut_one(&self) -> bool {
+        let held = self.arrears.borrow_mut().cut_one(&mut self.slots.borrow_mut(), &self.desk.borrow());
+        let was_there = held.is_some();
+        held.into_iter().for_each(&self.discard);
+        was_there
     }
 
     /// Serves a connection from which there is something to receive, with all others that are ready. What it waits for then.
@@ -484,7 +502,8 @@ impl Worker {
 
     fn end(&self) {
         for (_, slot) in self.slots.borrow_mut().iter_mut() {
-            slot.connection.abandon(&Raw(slot.socket));
+            // Whatever it held: the process is about to end.
+            drop(slot.connection.abandon(&Raw(slot.socket)));
         }
         self.ended.set(true);
         if let Some(waker) = self.on_end.take() {

@@ -151,9 +151,14 @@ impl Predecessor {
     }
 
     /// Tells it that it is replaced.
-    pub(super) fn done(self) {
+    ///
+    /// # Errors
+    /// When it has not waited for that, and goes on.
+    pub(super) fn done(&self) -> Result<(), Error> {
+        let is_told = self.wire.send("done", &[]).is_ok();
         // If it is gone it need not know.
-        let _ = self.wire.send("done", &[]);
+        let goes_on = || self.process.parse().is_ok_and(|number| connect(&name_of_process(number)).is_ok());
+        if is_told || !goes_on() { Ok(()) } else { Err(self.refused("it has not waited, and goes on")) }
     }
 
     fn failed(&self, error: &io::Error) -> Error {
@@ -315,20 +320,24 @@ fn converse(wire: &Wire, estate: &Estate) -> io::Result<()> {
     // Loading takes as long as it takes.
     wire.set_patience(None)?;
     expect("take")?;
-    let handed_over = match estate.state() {
-        Some(state) => wire.send("state", &[state.write()?.as_fd()]).and_then(|()| {
-            wire.set_patience(Some(PATIENCE))?;
-            expect("done")
-        }),
-        None => {
-            let _ = wire.send("its feed does not answer", &[]);
-            Err(io::Error::other("the feed does not answer"))
-        }
-    };
+    let handed_over = give(wire, estate).and_then(|()| {
+        wire.set_patience(Some(PATIENCE))?;
+        expect("done")
+    });
     if handed_over.is_err() {
         estate.keep();
     }
     handed_over
+}
+
+fn give(wire: &Wire, estate: &Estate) -> io::Result<()> {
+    match estate.state() {
+        Some(state) => wire.send("state", &[state.write()?.as_fd()]),
+        None => {
+            let _ = wire.send("its feed does not answer", &[]);
+            Err(io::Error::other("the feed does not answer"))
+        }
+    }
 }
 
 /// The program that a successor is started from: the file that this one was, or what has been put in its place.
