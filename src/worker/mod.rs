@@ -279,14 +279,7 @@ async fn serve(setup: Setup, listeners: Vec<(OwnedFd, bool)>) -> io::Result<()> 
     monoio::spawn(tick(worker.clone(), Ready::new(timer)?));
     monoio::spawn(obey(worker.clone(), control.clone(), Ready::new(control.event().try_clone()?)?));
     on_start();
-    poll_fn(|context| {
-        if worker.ended.get() {
-            return Poll::Ready(());
-        }
-        worker.on_end.set(Some(context.waker().clone()));
-        Poll::Pending
-    })
-    .await;
+    worker.end_has_come().await;
     Ok(())
 }
 
@@ -466,6 +459,17 @@ impl Worker {
                 return Poll::Ready(());
             }
             self.on_resume.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    async fn end_has_come(&self) {
+        poll_fn(|context| {
+            if self.ended.get() {
+                return Poll::Ready(());
+            }
+            self.on_end.set(Some(context.waker().clone()));
             Poll::Pending
         })
         .await;
