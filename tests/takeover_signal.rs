@@ -3,14 +3,14 @@
 use std::{
     fs,
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::{Path, PathBuf},
     process::Command,
     time::SystemTime,
 };
 
 use crate::{
-    harness::{Launch, Server, Site, own_address, wait_until},
+    harness::{Launch, PATIENCE, Server, Site, own_address, wait_until},
     pollers::{Manner, Pollers},
     public::Public,
     stop::{LONG_GRACE, last_answer, wait_until_it_drains},
@@ -300,4 +300,28 @@ fn a_picked_port_is_kept() {
     pollers.noticed_nothing();
     assert_eq!(server.admin_get("/readyz", &["Host: localhost"]).status, 200);
     family.stop(pid);
+}
+
+/// A service manager believes the main process alone, unless it is told otherwise: so that one names its successor.
+#[test]
+fn the_service_manager_hears_of_the_new_main_process_from_the_old_one() {
+    let site = Site::new();
+    let manager = UnixDatagram::bind(site.outside().join("notify")).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hear = || {
+        let mut said = [0; 256];
+        let len = manager.recv(&mut said).expect("the server says something");
+        String::from_utf8_lossy(&said[..len]).trim_end().to_owned()
+    };
+    let mut old = founder(&site).env("NOTIFY_SOCKET", site.outside().join("notify").display()).start();
+    let family = Family::of(site.data().display());
+    assert_eq!(hear(), format!("MAINPID={}\nREADY=1", old.pid()));
+    old.signal("USR2");
+    let new = hear();
+    assert_eq!(old.wait().code(), Some(0));
+    let pid = family.heir_of(old.pid());
+    assert_eq!(new, format!("MAINPID={pid}\nREADY=1"), "the new one");
+    assert_eq!(hear(), format!("MAINPID={pid}"), "the old one");
+    family.stop(pid);
+    assert_eq!(hear(), "STOPPING=1");
 }

@@ -27,8 +27,8 @@ pub(super) enum Event {
     Replace,
     /// The successor that was started has ended.
     SuccessorEnded(io::Result<ExitStatus>),
-    /// A successor serves.
-    HandedOver,
+    /// A successor serves: the process of this number, as far as it can be known.
+    HandedOver(i32),
     FeedEnded,
     WorkerStarted,
     /// A crowd has gone, and its memory is free.
@@ -52,7 +52,9 @@ pub(super) fn wait_for_workers(event: &Receiver<Event>, workers: usize) -> Resul
             Ok(Event::WorkerEnded(result)) => return Err(Error::Broken(worker_ended(result))),
             Ok(Event::FeedEnded) => return Err(feed_ended()),
             Ok(Event::Signal) => return Ok(false),
-            Ok(Event::Calm | Event::Discarded(_) | Event::Replace | Event::SuccessorEnded(_) | Event::HandedOver) => {}
+            Ok(
+                Event::Calm | Event::Discarded(_) | Event::Replace | Event::SuccessorEnded(_) | Event::HandedOver(_),
+            ) => {}
             Err(_) => break,
         }
     }
@@ -69,8 +71,9 @@ pub(super) fn wait_for_the_end(
     loop {
         match event.recv() {
             Ok(Event::Signal) | Err(_) => return Ok(false),
-            Ok(Event::HandedOver) => {
+            Ok(Event::HandedOver(successor)) => {
                 tracing::info!("another server has taken over");
+                process::notify_successor(successor);
                 return Ok(true);
             }
             Ok(Event::Replace) if has_successor => tracing::info!("a new server is starting already"),

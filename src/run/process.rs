@@ -116,6 +116,13 @@ pub(super) fn notify_ready() {
     let _ = sd_notify::notify(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready]);
 }
 
+/// Tells systemd that the process of this number is the service from now on. By default it believes that of this one alone.
+pub(super) fn notify_successor(process: i32) {
+    if let Ok(process @ 1..) = u32::try_from(process) {
+        let _ = sd_notify::notify(&[NotifyState::MainPid(process)]);
+    }
+}
+
 /// Tells systemd that the service is about to stop.
 pub(super) fn notify_stopping() {
     let _ = sd_notify::notify(&[NotifyState::Stopping]);

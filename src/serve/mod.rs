@@ -301,6 +301,11 @@ impl Connection {
         size_of::<Rest>() + rest.input.capacity() + rest.unsent.own_bytes()
     }
 
+    /// The socket has not taken all of an answer.
+    pub fn is_answering(&self) -> bool {
+        self.phase == Phase::Writing
+    }
+
     /// Gives up on a client that is in the middle of something. What it held, for others to free: that can take as long as some
     /// requests.
     pub fn abandon(&mut self, socket: &impl Socket) -> Option<Box<dyn Send>> {

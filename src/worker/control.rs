@@ -1,17 +1,19 @@
-//! How the main thread tells a worker to stop.
+//! How a worker is told to stop, or to accept nothing for a while.
 
 use std::{
     io,
     os::fd::OwnedFd,
-    sync::atomic::{AtomicU8, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// The wire from the main thread to one worker.
+/// The wire to one worker.
 pub struct Control {
     order: AtomicU8,
-    heard: AtomicU8,
+    /// Apart from the order, which it must not take the place of.
+    is_paused: AtomicBool,
+    has_paused: AtomicBool,
     event: OwnedFd,
 }
 
@@ -25,10 +27,6 @@ pub enum Order {
     HandOver = 2,
     /// End.
     Stop = 3,
-    /// Accept nothing for now.
-    Pause = 4,
-    /// Accept again.
-    Resume = 5,
 }
 
 impl Control {
@@ -38,7 +36,7 @@ impl Control {
     /// When no descriptor can be had for it.
     pub fn new() -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { order: AtomicU8::new(0), heard: AtomicU8::new(0), event })
+        Ok(Self { order: AtomicU8::new(0), is_paused: AtomicBool::default(), has_paused: AtomicBool::default(), event })
     }
 
     /// Gives an order.
@@ -63,13 +61,24 @@ impl Control {
         self.order.load(Ordering::Acquire)
     }
 
-    /// Notes that an order has been carried out.
-    pub fn hear(&self, order: u8) {
-        self.heard.store(order, Ordering::Release);
+    /// Lets the worker accept nothing, or accept again.
+    pub fn pause(&self, is_paused: bool) {
+        self.is_paused.store(is_paused, Ordering::Release);
+        self.nudge();
     }
 
-    /// The order has been carried out.
-    pub fn has_heard(&self, order: Order) -> bool {
-        self.heard.load(Ordering::Acquire) == order as u8
+    /// It is to accept nothing.
+    pub fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Acquire)
+    }
+
+    /// Notes that the worker does as [`Control::is_paused`] said.
+    pub fn note_paused(&self, is_paused: bool) {
+        self.has_paused.store(is_paused, Ordering::Release);
+    }
+
+    /// The worker accepts nothing.
+    pub fn has_paused(&self) -> bool {
+        self.has_paused.load(Ordering::Acquire)
     }
 }

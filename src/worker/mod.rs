@@ -301,14 +301,15 @@ async fn obey(worker: Rc<Worker>, control: Arc<Control>, event: Ready) {
     let mut count = [0; 8];
     while event.readable().await.is_ok() {
         let _ = rustix::io::read(control.event(), &mut count);
-        let order = control.order();
-        match order {
+        let is_paused = control.is_paused();
+        worker.pause(is_paused);
+        control.note_paused(is_paused);
+        match control.order() {
             order if order == Order::Drain as u8 => worker.drain(false),
             order if order == Order::HandOver as u8 => worker.drain(true),
             order if order == Order::Stop as u8 => worker.end(),
-            order => worker.pause(order == Order::Pause as u8),
+            _ => {}
         }
-        control.hear(order);
         worker.on_nudge.borrow_mut().drain(..).for_each(|(_, waker)| waker.wake());
     }
 }
@@ -506,8 +507,10 @@ impl Worker {
 
     fn end(&self) {
         for (_, slot) in self.slots.borrow_mut().iter_mut() {
-            // Whatever it held: the process is about to end.
-            drop(slot.connection.abandon(&Raw(slot.socket)));
+            // No other answer is cut: what the kernel has of it whole, it sends.
+            if slot.connection.is_answering() {
+                slot.connection.abandon(&Raw(slot.socket));
+            }
         }
         self.ended.set(true);
         if let Some(waker) = self.on_end.take() {

@@ -29,7 +29,7 @@ use super::{Error, events::Event, quotes::Quotes, sockets::Sockets, start_error}
 use crate::{
     feed::Inquiry,
     listen::{self, Address, Bound, Gate, Passed, Place},
-    worker::{Control, Order},
+    worker::Control,
 };
 
 /// What both sides speak. Another number is another language.
@@ -199,7 +199,7 @@ impl Estate {
     /// What a successor must know. From then on nothing comes from feeders, and nobody is accepted: who connects waits for the
     /// successor, and does not find less here than it had there. None: it cannot be had.
     fn state(&self) -> Option<State> {
-        self.order(Order::Pause);
+        self.pause();
         self.quotes.close();
         Some(State { stamps: self.feed.leave(FEED_PATIENCE)?, fed: self.quotes.fed() })
     }
@@ -207,23 +207,23 @@ impl Estate {
     /// The successor has ended after all.
     fn keep(&self) {
         self.feed.stay();
-        self.order(Order::Resume);
+        self.workers.iter().for_each(|worker| worker.pause(false));
         if let Err(error) = self.quotes.open() {
             tracing::error!("feeders are no longer heard: {error}");
         }
     }
 
     /// The successor serves.
-    fn leave(&self) {
+    fn leave(&self, successor: i32) {
         // The main thread may be past caring.
-        let _ = self.events.send(Event::HandedOver);
+        let _ = self.events.send(Event::HandedOver(successor));
     }
 
-    /// Tells the workers, and waits until they have done it.
-    fn order(&self, order: Order) {
-        self.workers.iter().for_each(|worker| worker.send(order));
+    /// Lets the workers accept nothing, and waits until they do.
+    fn pause(&self) {
+        self.workers.iter().for_each(|worker| worker.pause(true));
         let end = Instant::now() + WORKER_PATIENCE;
-        while !self.workers.iter().all(|worker| worker.has_heard(order)) && Instant::now() < end {
+        while !self.workers.iter().all(|worker| worker.has_paused()) && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -280,7 +280,8 @@ impl Names {
         passing.store(true, Ordering::Release);
         let done = self.pass(wire, estate).and_then(|()| converse(wire, estate));
         match done {
-            Ok(()) => estate.leave(),
+            // 0, where it is in another PID namespace.
+            Ok(()) => estate.leave(getsockopt(&wire.socket(), PeerCredentials).map_or(0, |peer| peer.pid())),
             Err(error) => {
                 passing.store(false, Ordering::Release);
                 tracing::warn!("nothing was handed over, this server goes on: {error}");
