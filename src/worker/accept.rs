@@ -133,7 +133,7 @@ impl Worker {
         if client.is_some_and(|client| !self.budget.take_of(client)) {
             return false;
         }
-        let admitted = self.take_place() || (self.evicts_idle && self.evict_longest_idle() && self.take_place());
+        let admitted = self.take_place() || (self.evicts_idle && self.evict_longest_idle());
         if !admitted && let Some(client) = client {
             self.budget.give_back_of(client);
         }
@@ -151,6 +151,8 @@ impl Worker {
         }
     }
 
+    /// Closes the connection that has been idle for longest. Its place is the caller's: given back, another worker might be
+    /// faster.
     fn evict_longest_idle(&self) -> bool {
         let (tick, patience) = {
             let desk = self.desk.borrow();
@@ -160,11 +162,12 @@ impl Worker {
         let Some(id) = slots.evict_longest_idle(&patience, tick) else {
             return false;
         };
-        let client = slots.take_client(id);
+        if let Some(client) = slots.take_client(id) {
+            self.budget.give_back_of(client);
+        }
         if let Some(slot) = slots.get(id) {
             slot.place = Place::Ceded;
         }
-        self.give_back(client);
         self.stats.open.sub(1);
         self.stats.evicted.add(1);
         true
