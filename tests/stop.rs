@@ -50,12 +50,15 @@ pub(crate) fn ask_for_much(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-/// The next answer is the connection's last, and says so.
+/// The next answer is the connection's last, and says so: its worker hears of the end, or is about to.
 #[track_caller]
 pub(crate) fn last_answer(conn: &mut Conn) {
-    conn.send(get("/alive.txt"));
-    let answer = conn.recv();
-    assert_eq!((answer.text().as_str(), answer.get("connection")), ("alive\n", Some("close")), "{answer}");
+    wait_until("an answer is the last", || {
+        conn.send(get("/alive.txt"));
+        let answer = conn.recv();
+        assert_eq!(answer.text(), "alive\n", "{answer}");
+        answer.get("connection") == Some("close")
+    });
     conn.assert_closed();
 }
 
