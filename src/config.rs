@@ -2,14 +2,10 @@
 //!
 //! A flag beats the environment, which beats the file, which beats the default.
 
+mod file;
 mod quotes;
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
@@ -73,12 +69,12 @@ struct ServeArgs {
 
     /// Where to listen: ADDR:PORT, [ADDR]:PORT or unix:/path; may be repeated [default: 0.0.0.0:8080]
     #[arg(long, value_name = "ADDR:PORT", env = "CLOUDIA_LISTEN", value_delimiter = ',')]
-    #[serde(deserialize_with = "one_or_more")]
+    #[serde(deserialize_with = "file::one_or_more")]
     listen: Vec<Address>,
 
     /// Where to answer health checks and metrics, or off [default: 127.0.0.1:9180]
     #[arg(long, value_name = "ADDR:PORT|off", env = "CLOUDIA_ADMIN")]
-    #[serde(deserialize_with = "from_text")]
+    #[serde(deserialize_with = "file::from_text")]
     admin: Option<Admin>,
 
     /// Threads that serve [default: one per core]
@@ -124,7 +120,7 @@ struct ServeArgs {
 
     /// Hold at most so many bytes of files; what does not fit is not served [default: no limit]
     #[arg(long, value_name = "SIZE", env = "CLOUDIA_MEMORY_LIMIT")]
-    #[serde(deserialize_with = "from_text")]
+    #[serde(deserialize_with = "file::from_text")]
     memory_limit: Option<Size>,
 
     /// How to wait for the network [default: auto]
@@ -274,7 +270,8 @@ impl Task {
             )),
             Some(Command::Check { config, data }) => {
                 if let Some(config) = &config {
-                    let checked = file(config).and_then(|args| args.check().map_err(|error| of_file(config, &error)));
+                    let checked =
+                        file::read(config).and_then(|args| args.check().map_err(|error| file::of_file(config, &error)));
                     checked.map_err(ConfigError::Checked)?;
                 }
                 Ok(Task::Check { config, data })
@@ -288,12 +285,12 @@ impl Task {
 impl ServeArgs {
     fn into_task(self) -> Result<Task, ConfigError> {
         let below = match &self.config {
-            Some(path) => file(path).map_err(ConfigError::Value)?,
+            Some(path) => file::read(path).map_err(ConfigError::Value)?,
             None => ServeArgs::default(),
         };
         let (path, alone) = (self.config.clone(), below.clone().check());
         let config = self.over(below).check().map_err(|error| match (path, alone) {
-            (Some(path), Err(same)) if same == error => ConfigError::Value(of_file(&path, &error)),
+            (Some(path), Err(same)) if same == error => ConfigError::Value(file::of_file(&path, &error)),
             _ => ConfigError::Value(error),
         });
         config.map(|config| Task::Serve(Box::new(config)))
@@ -378,104 +375,6 @@ impl ServeArgs {
     }
 }
 
-const KEYS: [&str; 15] = [
-    "data",
-    "listen",
-    "admin",
-    "workers",
-    "keep_alive_timeout",
-    "header_timeout",
-    "send_timeout",
-    "grace",
-    "user",
-    "max_connections",
-    "max_connections_per_ip",
-    "evict_idle",
-    "memory_limit",
-    "io",
-    "quotes",
-];
-
-fn file(path: &Path) -> Result<ServeArgs, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        format!("the configuration {} cannot be read: {error}; name another with --config", path.display())
-    })?;
-    parse_file(&text).map_err(|error| of_file(path, &error))
-}
-
-fn of_file(path: &Path, error: &str) -> String {
-    format!("{}: {error}", path.display())
-}
-
-fn parse_file(text: &str) -> Result<ServeArgs, String> {
-    let at = |span: Option<std::ops::Range<usize>>| {
-        let before = &text.as_bytes()[..span.map_or(0, |span| span.start)];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        let column = before.len() - before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1) + 1;
-        format!("line {line}, column {column}")
-    };
-    let in_words = |error: &toml::de::Error| format!("{}: {}", at(error.span()), error.message().replace('\n', " "));
-    let table: toml::Table = text.parse().map_err(|error| in_words(&error))?;
-    check_keys(text, 0, &table, &KEYS)?;
-    if let Some(quotes) = table.get("quotes") {
-        let line = text.lines().position(|line| line.trim_start().trim_start_matches('[').starts_with("quotes"));
-        let line = line.map_or(1, |line| line + 1);
-        let wrong = || format!("line {line}: quotes is of type {}, it must be a table: [quotes]", quotes.type_str());
-        let quotes = quotes.as_table().ok_or_else(wrong)?;
-        let heading = text.lines().position(|line| line.trim_start().starts_with("[quotes]"));
-        check_keys(text, heading.unwrap_or(0), quotes, &quotes::KEYS)?;
-    }
-    toml::from_str(text).map_err(|error| in_words(&error))
-}
-
-/// Finds a key that is not known. `after`: the line in front of the table.
-fn check_keys(text: &str, after: usize, table: &toml::Table, known: &[&str]) -> Result<(), String> {
-    let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) else {
-        return Ok(());
-    };
-    let nearest = known.iter().max_by(|a, b| {
-        let [a, b] = [a, b].map(|known| strsim::jaro_winkler(&key.replace('-', "_"), known));
-        a.total_cmp(&b)
-    });
-    let is_there = |line: &str| line.trim_start().trim_start_matches(['[', '"']).starts_with(key.as_str());
-    let line = text.lines().skip(after).position(is_there);
-    let place = line.map_or(String::new(), |line| format!("line {}: ", after + line + 1));
-    Err(format!("{place}there is no key {key:?}; the nearest is {:?}", nearest.unwrap_or(&"data")))
-}
-
-fn one_or_more<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Address>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected an address or a list of addresses")]
-    enum OneOrMore {
-        One(String),
-        More(Vec<String>),
-    }
-    let addresses = match OneOrMore::deserialize(deserializer)? {
-        OneOrMore::One(address) => vec![address],
-        OneOrMore::More(addresses) => addresses,
-    };
-    addresses.iter().map(|address| address.parse().map_err(serde::de::Error::custom)).collect()
-}
-
-/// A string, or a number that stands for one.
-fn from_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: FromStr<Err = String>,
-{
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected a string")]
-    enum Text {
-        Text(String),
-        Number(u64),
-    }
-    let text = match Text::deserialize(deserializer)? {
-        Text::Text(text) => text,
-        Text::Number(number) => number.to_string(),
-    };
-    text.parse().map(Some).map_err(serde::de::Error::custom)
-}
-
 /// A usage error in one line: what clap says first, and its tip.
 pub struct OneLine<'e>(pub &'e clap::Error);
 
@@ -513,7 +412,7 @@ mod tests {
     #[test]
     fn bare_is_serve_with_defaults() {
         let config = serve(&[]).unwrap();
-        assert_eq!(config.data, Path::new("data"));
+        assert_eq!(config.data, std::path::Path::new("data"));
         assert_eq!(config.listen, ["0.0.0.0:8080".parse().unwrap()]);
         assert_eq!(config.admin, "127.0.0.1:9180".parse().unwrap());
         assert_eq!(
@@ -552,11 +451,12 @@ mod tests {
 
     #[test]
     fn files() {
-        let args =
-            parse_file("data = \"x\"\nlisten = [\"127.0.0.1:1\", \"unix:/s\"]\nadmin = \"off\"\nio = \"uring\"\n");
+        let args = file::parse_file(
+            "data = \"x\"\nlisten = [\"127.0.0.1:1\", \"unix:/s\"]\nadmin = \"off\"\nio = \"uring\"\n",
+        );
         let config = args.and_then(ServeArgs::check).unwrap();
         assert_eq!((config.listen.len(), config.admin, config.io), (2, Admin::Off, IoChoice::Uring));
-        let one = parse_file("listen = \"127.0.0.1:1\"").unwrap();
+        let one = file::parse_file("listen = \"127.0.0.1:1\"").unwrap();
         let flag = ServeArgs { workers: Some(3), ..ServeArgs::default() };
         let both = flag.over(one);
         assert_eq!((both.workers, both.listen.len()), (Some(3), 1));
@@ -574,7 +474,7 @@ mod tests {
             ("[quotes]\nmaxage = 61", "quotes.maxage_cap"),
             ("[quotes]\nsnapshot = \"/s\"", "quotes.socket"),
         ] {
-            let error = parse_file(text).and_then(ServeArgs::check).map(|_| ()).unwrap_err();
+            let error = file::parse_file(text).and_then(ServeArgs::check).map(|_| ()).unwrap_err();
             assert!(error.contains(named) && !error.contains('\n'), "{text:?}: {error}");
         }
     }

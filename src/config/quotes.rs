@@ -15,7 +15,7 @@ use crate::{
 #[serde(default)]
 pub(super) struct QuotesArgs {
     prefix: Option<String>,
-    #[serde(deserialize_with = "super::from_text")]
+    #[serde(deserialize_with = "super::file::from_text")]
     charset: Option<Charset>,
     maxage: Option<u32>,
     maxage_cap: Option<u32>,
