@@ -13,7 +13,10 @@ use serde::Deserialize;
 pub use quotes::Quotes;
 use quotes::QuotesArgs;
 
-use crate::listen::Address;
+use crate::listen::{
+    Address,
+    trusted::{Network, Trusted},
+};
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -72,10 +75,29 @@ struct ServeArgs {
     #[serde(deserialize_with = "file::one_or_more")]
     listen: Vec<Address>,
 
+    /// Where to listen for balancers that begin every connection with a header of the PROXY protocol, v1 or v2; may be repeated
+    #[arg(long, value_name = "ADDR:PORT", env = "CLOUDIA_LISTEN_PROXY", value_delimiter = ',')]
+    #[serde(deserialize_with = "file::one_or_more")]
+    listen_proxy: Vec<Address>,
+
+    /// Who may connect to --listen-proxy, and whose X-Forwarded-For is shown in logs: addresses and networks; may be repeated
+    #[arg(long, value_name = "ADDR[/BITS]", env = "CLOUDIA_TRUSTED_PROXIES", value_delimiter = ',')]
+    #[serde(deserialize_with = "file::one_or_more")]
+    trusted_proxies: Vec<Network>,
+
     /// Where to answer health checks and metrics, or off [default: 127.0.0.1:9180]
     #[arg(long, value_name = "ADDR:PORT|off", env = "CLOUDIA_ADMIN")]
     #[serde(deserialize_with = "file::from_text")]
     admin: Option<Admin>,
+
+    /// The file with the token that admin requests must bring (Authorization: Bearer TOKEN); needed beyond loopback
+    #[arg(long, value_name = "FILE", env = "CLOUDIA_ADMIN_TOKEN_FILE")]
+    admin_token_file: Option<PathBuf>,
+
+    /// A name under which the admin listener may be asked, besides localhost and its addresses; may be repeated
+    #[arg(long = "admin-name", value_name = "NAME", env = "CLOUDIA_ADMIN_NAMES", value_delimiter = ',')]
+    #[serde(deserialize_with = "file::one_or_more")]
+    admin_names: Vec<Name>,
 
     /// Threads that serve [default: one per core]
     #[arg(long, value_name = "N", env = "CLOUDIA_WORKERS")]
@@ -117,6 +139,10 @@ struct ServeArgs {
     #[arg(long, env = "CLOUDIA_TAKE_OVER", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
     #[serde(skip)]
     take_over: Option<bool>,
+
+    /// Log who is refused and why, ten lines a second at the most
+    #[arg(long, env = "CLOUDIA_LOG_REFUSED", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    log_refused: Option<bool>,
 
     /// Hold at most so many bytes of files; what does not fit is not served [default: no limit]
     #[arg(long, value_name = "SIZE", env = "CLOUDIA_MEMORY_LIMIT")]
@@ -161,6 +187,24 @@ impl FromStr for Admin {
             return Ok(Admin::Off);
         }
         text.parse().map(Admin::At).map_err(|_| format!("{text:?} is not ADDR:PORT such as 127.0.0.1:9180, nor off"))
+    }
+}
+
+/// The name of a host, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(String);
+
+impl FromStr for Name {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        };
+        let is_name = text.len() <= 253 && text.split('.').all(is_label);
+        let name = is_name.then(|| Self(text.to_ascii_lowercase()));
+        name.ok_or_else(|| format!("{text:?} is not the name of a host such as cloudia.example.com, without a port"))
     }
 }
 
@@ -210,8 +254,16 @@ pub struct Config {
     pub listen: Vec<Address>,
     /// They were asked for, and are not the default.
     pub listen_is_set: bool,
+    /// Where balancers connect.
+    pub listen_proxy: Vec<Address>,
+    /// Proxies whose word is taken.
+    pub trusted_proxies: Trusted,
     /// Where the admin listener is.
     pub admin: Admin,
+    /// The file with what admin requests must know.
+    pub admin_token_file: Option<PathBuf>,
+    /// Names of the admin listener, in lower case.
+    pub admin_names: Vec<String>,
     /// Threads that serve; None: one a core.
     pub workers: Option<usize>,
     /// In seconds, like the following.
@@ -232,6 +284,8 @@ pub struct Config {
     pub evict_idle: bool,
     /// The server that runs is to be replaced.
     pub take_over: bool,
+    /// Who is refused is logged.
+    pub log_refused: bool,
     /// Bytes of files to hold at the most; None: no limit.
     pub memory_limit: Option<u64>,
     /// How to wait.
@@ -301,7 +355,11 @@ impl ServeArgs {
             config: self.config,
             data: self.data.or(below.data),
             listen: if self.listen.is_empty() { below.listen } else { self.listen },
+            listen_proxy: if self.listen_proxy.is_empty() { below.listen_proxy } else { self.listen_proxy },
+            trusted_proxies: if self.trusted_proxies.is_empty() { below.trusted_proxies } else { self.trusted_proxies },
             admin: self.admin.or(below.admin),
+            admin_token_file: self.admin_token_file.or(below.admin_token_file),
+            admin_names: if self.admin_names.is_empty() { below.admin_names } else { self.admin_names },
             workers: self.workers.or(below.workers),
             keep_alive_timeout: self.keep_alive_timeout.or(below.keep_alive_timeout),
             header_timeout: self.header_timeout.or(below.header_timeout),
@@ -312,6 +370,7 @@ impl ServeArgs {
             max_connections_per_ip: self.max_connections_per_ip.or(below.max_connections_per_ip),
             evict_idle: self.evict_idle.or(below.evict_idle),
             take_over: self.take_over,
+            log_refused: self.log_refused.or(below.log_refused),
             memory_limit: self.memory_limit.or(below.memory_limit),
             io: self.io.or(below.io),
             // There are no flags for these.
@@ -337,27 +396,20 @@ impl ServeArgs {
         if self.max_connections_per_ip == Some(0) {
             return Err("max-connections-per-ip is 0, it must be at least 1".to_owned());
         }
-        let twice = self.listen.iter().enumerate().find(|(at, address)| self.listen[..*at].contains(address));
-        if let Some((_, address)) = twice {
-            return Err(format!("{address} stands twice in --listen: name each address once"));
-        }
-        if let Some(Admin::At(admin)) = self.admin
-            && admin.port() != 0
-            && self.listen.contains(&Address::Tcp(admin))
-        {
-            return Err(format!("{admin} is given with --listen and with --admin: name another with --admin"));
-        }
-        let listen_is_set = !self.listen.is_empty();
-        let listen = if self.listen.is_empty() {
-            vec![Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 8080)))]
-        } else {
-            self.listen
-        };
+        let admin = self.admin.unwrap_or(Admin::At(SocketAddr::from(([127, 0, 0, 1], 9180))));
+        self.check_addresses(admin)?;
+        let listen_is_set = !(self.listen.is_empty() && self.listen_proxy.is_empty());
+        let listen =
+            if !listen_is_set { vec![Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 8080)))] } else { self.listen };
         Ok(Config {
             data: self.data.unwrap_or_else(|| "data".into()),
             listen,
             listen_is_set,
-            admin: self.admin.unwrap_or(Admin::At(SocketAddr::from(([127, 0, 0, 1], 9180)))),
+            listen_proxy: self.listen_proxy,
+            trusted_proxies: self.trusted_proxies.into_iter().collect(),
+            admin,
+            admin_token_file: self.admin_token_file,
+            admin_names: self.admin_names.into_iter().map(|Name(name)| name).collect(),
             workers: self.workers,
             keep_alive_timeout: within("keep-alive-timeout", self.keep_alive_timeout, 1, 75)?,
             header_timeout: within("header-timeout", self.header_timeout, 1, 10)?,
@@ -368,10 +420,56 @@ impl ServeArgs {
             max_connections_per_ip: self.max_connections_per_ip,
             evict_idle: self.evict_idle.unwrap_or(false),
             take_over: self.take_over.unwrap_or(false),
+            log_refused: self.log_refused.unwrap_or(false),
             memory_limit: self.memory_limit.map(|Size(bytes)| bytes),
             io: self.io.unwrap_or_default(),
             quotes: self.quotes.check()?,
         })
+    }
+
+    fn check_addresses(&self, admin: Admin) -> Result<(), String> {
+        let flags = [("--listen", &self.listen), ("--listen-proxy", &self.listen_proxy)];
+        let all: Vec<_> =
+            flags.iter().flat_map(|(flag, list)| list.iter().map(move |address| (*flag, address))).collect();
+        for (at, (flag, address)) in all.iter().enumerate() {
+            // Of port 0 each picks another.
+            let is_one = !matches!(address, Address::Tcp(address) if address.port() == 0);
+            match all[..at].iter().find(|(_, other)| other == address) {
+                Some((first, _)) if first == flag => {
+                    return Err(format!("{address} stands twice in {flag}: name each address once"));
+                }
+                Some((first, _)) if is_one => {
+                    return Err(format!(
+                        "{address} is given with {first} and with {flag}: name another with one of them"
+                    ));
+                }
+                _ => {}
+            }
+            if is_one && matches!(admin, Admin::At(admin) if **address == Address::Tcp(admin)) {
+                return Err(format!("{address} is given with {flag} and with --admin: name another with --admin"));
+            }
+        }
+        if self.trusted_proxies.is_empty()
+            && let Some(address) = self.listen_proxy.iter().find(|address| matches!(address, Address::Tcp(_)))
+        {
+            return Err(format!(
+                "--listen-proxy {address} is for balancers: name their addresses or networks with --trusted-proxies"
+            ));
+        }
+        if let Admin::At(address) = admin
+            && !address.ip().to_canonical().is_loopback()
+            && self.admin_token_file.is_none()
+        {
+            return Err(format!(
+                "--admin {address} can be reached from other machines: name a file with a token with --admin-token-file, or \
+                 use --admin 127.0.0.1:{}",
+                address.port()
+            ));
+        }
+        if matches!(&self.admin_token_file, Some(path) if path.as_os_str().is_empty()) {
+            return Err("admin-token-file is empty: name a file, or leave it out".to_owned());
+        }
+        Ok(())
     }
 }
 

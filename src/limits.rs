@@ -8,6 +8,16 @@ use std::time::Duration;
 /// A request head longer than this is answered 431. Proxies prepend a few KiB of their own fields; browsers stay below 8 KiB.
 pub const MAX_HEAD: usize = 16 * 1024;
 
+/// A header of the PROXY protocol that is longer, with all that a balancer adds to it, is refused. Usual ones are below 100 bytes;
+/// with the names of a client's certificate they reach some hundred.
+pub const MAX_PROXY_HEADER: usize = 4 * 1024;
+
+/// Characters of the admin listener's token: fewer could be guessed, more are a mistake.
+pub const MIN_TOKEN: usize = 16;
+
+/// See [`MIN_TOKEN`].
+pub const MAX_TOKEN: usize = 256;
+
 /// A request target longer than this is answered 414.
 pub const MAX_TARGET: usize = 8 * 1024;
 
@@ -176,6 +186,10 @@ pub const EVICTION_CANDIDATES: usize = 4096;
 
 /// Parts of the table of clients, each behind a lock of its own, so that workers seldom wait for each other.
 pub const BUDGET_SHARDS: usize = 64;
+
+/// Lines about refused requests that a worker logs in a tick: with two ticks a second ten lines, which a person can read and no
+/// disk notices.
+pub const REFUSALS_TOLD: u32 = 5;
 
 /// The worker's clock ticks this often; a deadline is met at most one tick late and never early.
 pub const TICKS_PER_SECOND: u32 = 2;

@@ -2,6 +2,8 @@
 
 mod gate;
 mod passed;
+pub mod proxy;
+pub mod trusted;
 
 use std::{
     fmt, io,
@@ -17,7 +19,7 @@ use std::{
 };
 
 pub use gate::Gate;
-pub use passed::{Passed, Place};
+pub use passed::{Passed, Place, Role};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use crate::limits::{BACKLOG, KERNEL_UNSENT};
@@ -62,6 +64,8 @@ pub struct Listener {
     pub socket: RawFd,
     /// Another process listens on it as well, so that it is not to be shut, nor its queue emptied, at the end.
     pub lasts: bool,
+    /// Each connection begins with a header of the PROXY protocol.
+    pub is_proxied: bool,
 }
 
 /// One address, and the listeners on it.
@@ -72,6 +76,8 @@ pub struct Bound {
     pub listeners: Vec<OwnedFd>,
     /// Another process keeps them open, so that they are neither shut nor emptied at the end.
     pub lasts: bool,
+    /// What they are for.
+    pub role: Role,
     /// A Unix socket's name, while it is ours to remove.
     name: Mutex<Option<PathBuf>>,
 }
@@ -90,10 +96,10 @@ impl Bound {
     ///
     /// # Errors
     /// Whatever the system says of the address, `AddrInUse` above all.
-    pub fn new(address: &Address, workers: usize, passed: &mut Vec<Passed>) -> io::Result<Self> {
+    pub fn new(address: &Address, role: Role, workers: usize, passed: &mut Vec<Passed>) -> io::Result<Self> {
         let passed = Passed::take(passed, &Place::At(address.clone()));
         if !passed.is_empty() {
-            return Self::adopt(address.clone(), workers, passed);
+            return Self::adopt(address.clone(), role, workers, passed);
         }
         match address {
             Address::Tcp(address) => {
@@ -104,23 +110,23 @@ impl Bound {
                 for _ in 1..workers {
                     listeners.push(tcp(&address, true)?);
                 }
-                Ok(Self { address: Address::Tcp(address), listeners, lasts: false, name: Mutex::default() })
+                Ok(Self { address: Address::Tcp(address), listeners, lasts: false, role, name: Mutex::default() })
             }
             Address::Unix(path) => {
                 // As open as a port is. Who may connect is for the directory to say.
                 let listener = patiently(|| unix(path, 0o666, BACKLOG))?;
-                Ok(Self::unix(path, listener))
+                Ok(Self::unix(path, role, listener))
             }
         }
     }
 
-    fn unix(path: &Path, listener: OwnedFd) -> Self {
+    fn unix(path: &Path, role: Role, listener: OwnedFd) -> Self {
         let name = Mutex::new(Some(path.to_owned()));
-        Self { address: Address::Unix(path.into()), listeners: vec![listener], lasts: false, name }
+        Self { address: Address::Unix(path.into()), listeners: vec![listener], lasts: false, role, name }
     }
 
     /// Listens on `passed`, all of them at `address`.
-    fn adopt(address: Address, workers: usize, passed: Vec<Passed>) -> io::Result<Self> {
+    fn adopt(address: Address, role: Role, workers: usize, passed: Vec<Passed>) -> io::Result<Self> {
         let lasts = passed.iter().any(|passed| passed.lasts);
         let mut listeners: Vec<OwnedFd> = passed.into_iter().map(|passed| passed.socket).collect();
         if let Address::Tcp(address) = &address {
@@ -131,7 +137,7 @@ impl Bound {
                 listeners.push(listener);
             }
         }
-        Ok(Self { address, listeners, lasts, name: Mutex::default() })
+        Ok(Self { address, listeners, lasts, role, name: Mutex::default() })
     }
 
     /// Listens on the Unix socket `path` for feeders of quotes: this user and its group, or those of `owner`.
@@ -142,7 +148,7 @@ impl Bound {
         let address = Address::Unix(path.into());
         let passed = Passed::take(passed, &Place::At(address.clone()));
         if !passed.is_empty() {
-            return Self::adopt(address, 1, passed);
+            return Self::adopt(address, Role::Other, 1, passed);
         }
         let listener = patiently(|| {
             let listener = unix(path, 0o660, 16)?;
@@ -152,14 +158,18 @@ impl Bound {
             }
             Ok(listener)
         })?;
-        Ok(Self::unix(path, listener))
+        Ok(Self::unix(path, Role::Other, listener))
     }
 
     /// The listeners of worker `number` of so many: each has one at least, and each listener has a worker at least.
     pub fn listeners_of(&self, number: usize, workers: usize) -> impl Iterator<Item = Listener> {
         let count = self.listeners.len();
         let places = (number..count.max(workers)).step_by(workers);
-        places.map(move |place| Listener { socket: self.listeners[place % count].as_raw_fd(), lasts: self.lasts })
+        let is_proxied = self.role == Role::Proxied;
+        places.map(move |place| {
+            let socket = self.listeners[place % count].as_raw_fd();
+            Listener { socket, lasts: self.lasts, is_proxied }
+        })
     }
 
     /// A URL that reaches the address from this machine.

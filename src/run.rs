@@ -4,6 +4,7 @@ mod events;
 mod facts;
 mod process;
 mod quotes;
+mod rights;
 mod sockets;
 mod takeover;
 
@@ -22,11 +23,12 @@ use events::Event;
 use facts::Facts;
 use parking_lot::FairMutex;
 use quotes::Quotes;
+use rights::Rights;
 use sockets::Sockets;
 use takeover::{Estate, Predecessor};
 
 use crate::{
-    admin::{self, Overview},
+    admin::{self, Access, Overview, Token},
     config::{Config, IoChoice},
     feed::{Feed, Summary, quotes::board::Board},
     limits::DESCRIPTORS_RESERVED,
@@ -86,19 +88,21 @@ impl StageCell {
 pub fn run(config: Config) -> Result<(), Error> {
     // Before anything opens a descriptor.
     let passed = Passed::by_systemd().map_err(|reason| Error::Start(format!("{reason}; pass listening sockets")))?;
+    // Before there is another thread: rights are given up by each for itself.
+    rights::forbid_new_ones();
     process::keep_large_bodies_apart();
-    let _log = process::start_logging();
+    process::start_logging();
     let limit = process::raise_descriptor_limit();
     let program = std::env::current_exe();
     check_directory(&config.data)?;
     let (events, event) = mpsc::channel();
-    // Before anything that takes time: a signal during the load is answered, too.
-    events::catch_signals(events.clone())?;
+    let signals = events::catch_signals()?;
     let workers = config.workers.unwrap_or_else(|| process::allowed_cpus().len());
     let (sockets, names, predecessor) = sockets::bind(&config, workers, passed)?;
-    if let Some(user) = &config.user {
-        process::become_user(user)?;
-    }
+    let rights = rights::give_up(&config, &sockets)?;
+    let _log = process::log_from_a_thread();
+    // Before anything that takes time: a signal during the load is answered, too.
+    events::hear(signals, events.clone())?;
 
     let server = Server::new(config, workers, limit, sockets, events)?;
     // A predecessor answers until it is replaced.
@@ -130,7 +134,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         server.answer_admin()?;
     }
     // Nobody may be reading; that is no reason to stop.
-    let _ = server.facts(summary, took, predecessor.as_ref()).print(&mut io::stdout().lock());
+    let _ = server.facts(summary, took, rights, predecessor.as_ref()).print(&mut io::stdout().lock());
     process::warn_of_small_limits(limit, server.most.in_total);
     process::notify_ready();
 
@@ -152,6 +156,7 @@ struct Server {
     io: Io,
     most: Most,
     sockets: Arc<Sockets>,
+    access: Arc<Access>,
     store: Arc<Store>,
     feed_stats: Arc<FeedStats>,
     worker_stats: Vec<Arc<WorkerStats>>,
@@ -177,7 +182,10 @@ impl Server {
         if let Some(asked) = config.max_connections.filter(|asked| *asked > max) {
             tracing::warn!("--max-connections {asked} is more than the descriptor limit allows: {max} it is");
         }
+        let token = config.admin_token_file.as_deref().map(Token::read).transpose().map_err(Error::Start)?;
+        let access = Arc::new(Access { token, names: config.admin_names.clone() });
         Ok(Self {
+            access,
             io: choose_io(config.io)?,
             most,
             workers,
@@ -197,7 +205,8 @@ impl Server {
         let Some(bound) = &self.sockets.admin else { return Ok(()) };
         let (workers, feed) = (self.worker_stats.clone(), self.feed_stats.clone());
         let overview = Overview::new(self.stage.clone(), workers, feed, self.store.clone(), SystemTime::now());
-        admin::start(bound, overview, self.admin_gate.clone()).map_err(|error| start_error("the admin thread", &error))
+        admin::start(bound, self.access.clone(), overview, self.admin_gate.clone())
+            .map_err(|error| start_error("the admin thread", &error))
     }
 
     /// Loads the data directory. `succeeds`: there is a server that is to be replaced.
@@ -225,6 +234,7 @@ impl Server {
         let Self { config, workers, .. } = self;
         let cpus = process::allowed_cpus();
         let budget = Arc::new(Budget::new(self.most.in_total, config.max_connections_per_ip));
+        let trusted = Arc::new(config.trusted_proxies.clone());
         let mut controls = Vec::with_capacity(*workers);
         for (number, stats) in self.worker_stats.iter().enumerate() {
             let control = Arc::new(Control::new().map_err(|error| start_error("a worker", &error))?);
@@ -241,6 +251,8 @@ impl Server {
                 budget: budget.clone(),
                 max_connections: self.most.of_a_worker,
                 evicts_idle: config.evict_idle,
+                trusted: trusted.clone(),
+                tells_refused: config.log_refused,
                 control,
                 // The main thread waits for it.
                 on_start: Box::new(move || drop(started.send(Event::WorkerStarted))),
@@ -270,7 +282,13 @@ impl Server {
         Order::Drain
     }
 
-    fn facts<'a>(&'a self, summary: Summary, took: Duration, predecessor: Option<&'a Predecessor>) -> Facts<'a> {
+    fn facts<'a>(
+        &'a self,
+        summary: Summary,
+        took: Duration,
+        rights: Rights,
+        predecessor: Option<&'a Predecessor>,
+    ) -> Facts<'a> {
         Facts {
             config: &self.config,
             summary,
@@ -279,6 +297,7 @@ impl Server {
             io: self.io,
             workers: self.workers,
             bound: &self.sockets.public,
+            rights,
             admin_url: self.sockets.admin.as_ref().map(Bound::url),
             max_connections: self.most.in_total,
             predecessor: predecessor.map(|predecessor| predecessor.process.as_str()),

@@ -55,6 +55,12 @@ pub struct WorkerStats {
     pub shed: Counter,
     /// Idle connections that gave their place to new ones.
     pub evicted: Counter,
+    /// Connections that a balancer has introduced.
+    pub proxy_accepted: Counter,
+    /// Connections to where balancers connect, by somebody else.
+    pub proxy_untrusted: Counter,
+    /// Connections of balancers that began with something else than a header of the PROXY protocol.
+    pub proxy_malformed: Counter,
     /// Connections in the middle of something, cut because together they held too much.
     pub cut: Counter,
     /// Connections cut by a deadline without an answer.

@@ -190,7 +190,12 @@ fn an_address_in_use_is_refused() {
     assert_refused(Server::builder(&site).listen(&here).admin(&here), &[&here, "--admin"]);
     let gone = format!("{NOWHERE}:80");
     assert_refused(Server::builder(&site).listen(&gone), &[&gone, "no such address", "--listen"]);
-    assert_refused(Server::builder(&site).admin(&gone), &[&gone, "no such address", "--admin"]);
+    let token = site.outside().join("token");
+    fs::write(&token, "0123456789abcdef\n").unwrap();
+    let elsewhere = Server::builder(&site).admin(&gone);
+    assert_refused(elsewhere, &[&gone, "--admin-token-file"]);
+    let elsewhere = Server::builder(&site).admin(&gone).flag("--admin-token-file", token.display());
+    assert_refused(elsewhere, &[&gone, "no such address", "--admin"]);
 }
 
 /// The workers of one server share an address; two servers do not.
@@ -402,7 +407,7 @@ fn it_says_what_it_does() {
     let said = server.stdout();
     let lines: Vec<&str> = said.lines().collect();
     let keys: Vec<&str> = lines.iter().filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(keys, ["cloudia", "data", "io", "listen", "listen", "admin", "ready"], "{said}");
+    assert_eq!(keys, ["cloudia", "data", "io", "listen", "listen", "rights", "admin", "ready"], "{said}");
     assert_eq!(lines[0], format!("cloudia {}", env!("CARGO_PKG_VERSION")));
     assert!(lines[1].contains(&format!("{}: 2 files, 7 B", site.data().display())), "{said}");
     let driver = lines[2].contains("io_uring") || lines[2].contains("epoll");
@@ -410,8 +415,8 @@ fn it_says_what_it_does() {
     let url = format!("http://{}/", server.addr);
     assert!(lines[3].ends_with(&url), "{said}");
     assert!(lines[4].ends_with(&socket), "{said}");
-    assert!(lines[5].ends_with(&format!("http://{}/", server.admin.unwrap())), "{said}");
-    assert!(lines[6].ends_with(&format!("open {url}")), "{said}");
+    assert!(lines[6].ends_with(&format!("http://{}/", server.admin.unwrap())), "{said}");
+    assert!(lines[7].ends_with(&format!("open {url}")), "{said}");
 }
 
 /// One budget for all workers, whichever of them accepts.

@@ -48,6 +48,18 @@ fn workers(overview: &Overview, families: &mut Families) {
     families.counter("cloudia_connections_accepted_total", "Connections accepted.", "worker", accepted);
     let open = by_worker(|worker| worker.open.get());
     families.gauge("cloudia_connections_open", "Connections open now.", "worker", open);
+    let by_result = [
+        ("accepted", overview.sum(|worker| worker.proxy_accepted.get())),
+        ("untrusted", overview.sum(|worker| worker.proxy_untrusted.get())),
+        ("malformed", overview.sum(|worker| worker.proxy_malformed.get())),
+    ];
+    let by_result = by_result.into_iter().map(|(result, count)| (result.to_owned(), count));
+    families.counter(
+        "cloudia_proxy_headers_total",
+        "Connections to --listen-proxy, by what they began with.",
+        "result",
+        by_result,
+    );
     for (name, help, value) in [
         (
             "cloudia_connections_shed_total",

@@ -1,11 +1,12 @@
 //! Health, metrics and status, on a listener of its own.
 //!
-//! It runs on threads of its own, a short-lived one for each connection, so that a question never waits behind the feed
+//! Beyond this machine it answers only those who bring a token. It runs on threads of its own, a short-lived one for each connection, so that a question never waits behind the feed
 //! nor a worker behind a question. It shows the names of the data directory, none of its contents, and answers only those who come to it under
 //! its own name: a page of the web that resolves its name to this address is refused.
 
 mod metrics;
 mod status;
+mod token;
 
 use std::{
     io::{self, Read, Write},
@@ -13,6 +14,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
+
+pub use token::Token;
 
 use crate::{
     clock::{http_date, unix_now},
@@ -37,6 +40,14 @@ pub struct Overview {
     started: SystemTime,
 }
 
+/// Who is answered.
+pub struct Access {
+    /// What everybody must know; None: nothing, which is for listeners that only this machine reaches.
+    pub token: Option<Token>,
+    /// Names besides `localhost`, in lower case.
+    pub names: Vec<String>,
+}
+
 impl Overview {
     /// An overview over a server that started at `started`.
     pub fn new(
@@ -58,16 +69,16 @@ impl Overview {
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn start(bound: &Bound, overview: Overview, gate: Arc<Gate>) -> io::Result<()> {
+pub fn start(bound: &Bound, access: Arc<Access>, overview: Overview, gate: Arc<Gate>) -> io::Result<()> {
     let Some(listener) = bound.listeners.first() else {
         return Ok(());
     };
     let listener = TcpListener::from(listener.try_clone()?);
-    let listen = move || listen(&listener, &Arc::new(overview), &gate);
+    let listen = move || listen(&listener, &Arc::new((access, overview)), &gate);
     std::thread::Builder::new().name("admin".to_owned()).spawn(listen).map(drop)
 }
 
-fn listen(listener: &TcpListener, overview: &Arc<Overview>, gate: &Gate) {
+fn listen(listener: &TcpListener, told: &Arc<(Arc<Access>, Overview)>, gate: &Gate) {
     // As many hands as connections at once; whoever comes when all are busy waits in the listen queue.
     let slots = Arc::new(Slots::default());
     while gate.wait(listener) {
@@ -82,10 +93,10 @@ fn listen(listener: &TcpListener, overview: &Arc<Overview>, gate: &Gate) {
             }
         };
         let slot = Slots::take(&slots);
-        let overview = overview.clone();
+        let told = told.clone();
         let answer = move || {
             // The client may be gone; then there is nobody to tell.
-            let _ = converse(&connection, &overview);
+            let _ = converse(&connection, &told.0, &told.1);
             drop(slot);
         };
         if let Err(error) = std::thread::Builder::new().name("admin".to_owned()).spawn(answer) {
@@ -120,15 +131,15 @@ impl Drop for Slot {
     }
 }
 
-fn converse(connection: &TcpStream, overview: &Overview) -> io::Result<()> {
+fn converse(connection: &TcpStream, access: &Access, overview: &Overview) -> io::Result<()> {
     let end = Instant::now() + Duration::from_secs(ADMIN_SECS);
     connection.set_write_timeout(Some(Duration::from_secs(ADMIN_SECS)))?;
     let mut input = Vec::new();
     let reply = loop {
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         match request::parse(&input, &mut fields) {
-            Parsed::Complete { request, .. } => {
-                break (answer(&request, overview), request.method == Method::Head);
+            Parsed::Complete { request, len } => {
+                break (answer(&request, &input[..len], access, overview), request.method == Method::Head);
             }
             Parsed::Reject(reject) => break (Reply::line(reject.fault.into()), reject.head),
             Parsed::Partial { .. } => {}
@@ -167,7 +178,11 @@ impl Reply {
     }
 
     fn line(status: Status) -> Self {
-        let field = if status == Status::MethodNotAllowed { "Allow: GET, HEAD\r\n" } else { "" };
+        let field = match status {
+            Status::MethodNotAllowed => "Allow: GET, HEAD\r\n",
+            Status::Unauthorized => "WWW-Authenticate: Bearer, Basic realm=\"cloudia\"\r\n",
+            _ => "",
+        };
         Self { status, content_type: "text/plain; charset=utf-8", field, body: status.text().to_owned() }
     }
 
@@ -189,11 +204,14 @@ impl Reply {
     }
 }
 
-fn answer(request: &Request<'_, '_>, overview: &Overview) -> Reply {
+fn answer(request: &Request<'_, '_>, head: &[u8], access: &Access, overview: &Overview) -> Reply {
     let target = Target::parse(request.target);
     let host = target.ok().and_then(|target| target.authority).or(request.host);
-    if !host.is_none_or(is_own_host) {
+    if !host.is_none_or(|host| is_own_host(host, &access.names)) {
         return Reply::line(Status::Forbidden);
+    }
+    if !access.token.as_ref().is_none_or(|token| token.admits(head)) {
+        return Reply::line(Status::Unauthorized);
     }
     if !matches!(request.method, Method::Get | Method::Head) {
         return Reply::line(Status::MethodNotAllowed);
@@ -214,8 +232,8 @@ fn answer(request: &Request<'_, '_>, overview: &Overview) -> Reply {
     }
 }
 
-/// `localhost` or an address: names that a page of the web cannot come under.
-fn is_own_host(host: &[u8]) -> bool {
+/// `localhost` or an address, which are names that a page of the web cannot come under, or one of `names`.
+fn is_own_host(host: &[u8], names: &[String]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else {
         return false;
     };
@@ -223,7 +241,8 @@ fn is_own_host(host: &[u8]) -> bool {
         return rest.split_once(']').is_some_and(|(literal, _)| literal.parse::<Ipv6Addr>().is_ok());
     }
     let name = host.split_once(':').map_or(host, |(name, _)| name);
-    name.eq_ignore_ascii_case("localhost") || name.parse::<Ipv4Addr>().is_ok()
+    let is_known = |known: &str| name.eq_ignore_ascii_case(known);
+    is_known("localhost") || name.parse::<Ipv4Addr>().is_ok() || names.iter().any(|known| is_known(known))
 }
 
 #[cfg(test)]
@@ -233,10 +252,12 @@ mod tests {
     #[test]
     fn only_names_that_nobody_can_register() {
         for host in ["localhost", "LocalHost:9180", "127.0.0.1", "10.0.0.7:9180", "[::1]", "[::1]:9180"] {
-            assert!(is_own_host(host.as_bytes()), "{host}");
+            assert!(is_own_host(host.as_bytes(), &[]), "{host}");
         }
         for host in ["", "example.com", "localhost.example.com", "127.0.0.1.example.com", "[example]", ":9180"] {
-            assert!(!is_own_host(host.as_bytes()), "{host}");
+            assert!(!is_own_host(host.as_bytes(), &[]), "{host}");
         }
+        let names = ["admin.example.com".to_owned()];
+        assert!(is_own_host(b"Admin.example.com:9180", &names) && !is_own_host(b"b.example.com", &names));
     }
 }

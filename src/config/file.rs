@@ -5,12 +5,15 @@ use std::{path::Path, str::FromStr};
 use serde::Deserialize;
 
 use super::{ServeArgs, quotes};
-use crate::listen::Address;
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 20] = [
     "data",
     "listen",
+    "listen_proxy",
+    "trusted_proxies",
     "admin",
+    "admin_token_file",
+    "admin_names",
     "workers",
     "keep_alive_timeout",
     "header_timeout",
@@ -20,6 +23,7 @@ const KEYS: [&str; 15] = [
     "max_connections",
     "max_connections_per_ip",
     "evict_idle",
+    "log_refused",
     "memory_limit",
     "io",
     "quotes",
@@ -72,18 +76,22 @@ fn check_keys(text: &str, after: usize, table: &toml::Table, known: &[&str]) -> 
     Err(format!("{place}there is no key {key:?}; the nearest is {:?}", nearest.unwrap_or(&"data")))
 }
 
-pub(super) fn one_or_more<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Address>, D::Error> {
+pub(super) fn one_or_more<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: FromStr<Err = String>,
+{
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected an address or a list of addresses")]
+    #[serde(untagged, expecting = "expected a string or a list of strings")]
     enum OneOrMore {
         One(String),
         More(Vec<String>),
     }
-    let addresses = match OneOrMore::deserialize(deserializer)? {
-        OneOrMore::One(address) => vec![address],
-        OneOrMore::More(addresses) => addresses,
+    let texts = match OneOrMore::deserialize(deserializer)? {
+        OneOrMore::One(text) => vec![text],
+        OneOrMore::More(texts) => texts,
     };
-    addresses.iter().map(|address| address.parse().map_err(serde::de::Error::custom)).collect()
+    texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
 }
 
 /// A string, or a number that stands for one.

@@ -23,8 +23,19 @@ pub struct Passed {
     pub socket: OwnedFd,
     /// Somebody besides this process and the one before it keeps it open.
     pub lasts: bool,
-    /// It was made to serve the data directory, as far as is known.
-    pub is_public: bool,
+    /// What it was made for, as far as is known.
+    pub role: Role,
+}
+
+/// What a listening socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The data directory, for clients.
+    Public,
+    /// The data directory, for balancers that speak the PROXY protocol.
+    Proxied,
+    /// Something else.
+    Other,
 }
 
 /// Where a socket listens.
@@ -51,7 +62,7 @@ impl Passed {
     ///
     /// # Errors
     /// In words, when it is something else.
-    pub fn new(socket: OwnedFd, lasts: bool, is_public: bool) -> Result<Self, String> {
+    pub fn new(socket: OwnedFd, lasts: bool, role: Role) -> Result<Self, String> {
         let kind = sockopt::socket_type(&socket).map_err(|_| "it is no socket".to_owned())?;
         if !sockopt::socket_acceptconn(&socket).unwrap_or(false) {
             return Err(
@@ -64,7 +75,7 @@ impl Passed {
         let place = place.ok_or_else(|| "it is not of the kind stream".to_owned())?;
         // Others may accept from it as well, so that what was waiting is gone.
         rustix::io::ioctl_fionbio(&socket, true).map_err(|error| error.to_string())?;
-        Ok(Self { place, socket, lasts, is_public })
+        Ok(Self { place, socket, lasts, role })
     }
 
     /// Those that systemd has started this process with. To be called once, before the process opens anything.
@@ -77,7 +88,8 @@ impl Passed {
             // SAFETY: whoever started this process gave it the socket under this number, for itself: LISTEN_PID says so.
             let socket = unsafe { OwnedFd::from_raw_fd(socket) };
             let number = socket.as_raw_fd();
-            Self::new(socket, true, true).map_err(|reason| format!("descriptor {number} of LISTEN_FDS: {reason}"))
+            Self::new(socket, true, Role::Public)
+                .map_err(|reason| format!("descriptor {number} of LISTEN_FDS: {reason}"))
         };
         sockets.map(adopt).collect()
     }

@@ -130,9 +130,13 @@ pub(super) fn drain(event: &Receiver<Event>, controls: &[Arc<Control>], order: O
     controls.iter().for_each(|control| control.send(Order::Stop));
 }
 
-pub(super) fn catch_signals(events: Sender<Event>) -> Result<(), Error> {
-    let mut signals =
-        Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR2]).map_err(|error| start_error("signal handling", &error))?;
+/// From now on signals wait to be heard.
+pub(super) fn catch_signals() -> Result<Signals, Error> {
+    Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR2]).map_err(|error| start_error("signal handling", &error))
+}
+
+/// Hears signals, on a thread of its own.
+pub(super) fn hear(mut signals: Signals, events: Sender<Event>) -> Result<(), Error> {
     let listen = move || {
         let mut stopping = false;
         for signal in signals.forever() {

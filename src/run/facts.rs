@@ -2,7 +2,14 @@
 
 use std::{io, io::Write, time::Duration};
 
-use crate::{config::Config, feed::Summary, listen::Bound, stats::QuoteStats, worker::Io};
+use super::rights::Rights;
+use crate::{
+    config::Config,
+    feed::Summary,
+    listen::{Address, Bound, Role},
+    stats::QuoteStats,
+    worker::Io,
+};
 
 /// What is good to know at the start, a line each.
 pub(super) struct Facts<'a> {
@@ -13,6 +20,7 @@ pub(super) struct Facts<'a> {
     pub(super) io: Io,
     pub(super) workers: usize,
     pub(super) bound: &'a [Bound],
+    pub(super) rights: Rights,
     pub(super) admin_url: Option<String>,
     pub(super) max_connections: usize,
     pub(super) predecessor: Option<&'a str>,
@@ -48,22 +56,45 @@ impl Facts<'_> {
         let connections = if self.max_connections == 1 { "connection" } else { "connections" };
         writeln!(out, "io       {io}, {} {workers}, up to {} {connections}", self.workers, self.max_connections)?;
         for bound in self.bound {
-            writeln!(out, "listen   {}", bound.url())?;
+            match bound.role {
+                Role::Proxied => writeln!(
+                    out,
+                    "balancer {}, with the PROXY protocol from {}",
+                    bound.address,
+                    self.balancers(&bound.address)
+                )?,
+                Role::Public | Role::Other => writeln!(out, "listen   {}", bound.url())?,
+            }
         }
         if self.bound.iter().any(Bound::is_everywhere) {
             writeln!(out, "public   on every address of this machine; --listen 127.0.0.1:8080 keeps it to this one")?;
         }
+        writeln!(out, "rights   {}", self.rights)?;
         if let Some(url) = &self.admin_url {
             writeln!(out, "admin    {url}")?;
         }
         if let Some(process) = self.predecessor {
             writeln!(out, "from     process {process}, which finishes what it has begun")?;
         }
-        match self.bound.iter().map(Bound::url).find(|url| url.starts_with("http")) {
+        match self
+            .bound
+            .iter()
+            .filter(|bound| bound.role == Role::Public)
+            .map(Bound::url)
+            .find(|url| url.starts_with("http"))
+        {
             Some(url) => writeln!(out, "ready    open {url}")?,
             None => writeln!(out, "ready")?,
         }
         out.flush()
+    }
+
+    /// Who may connect where balancers do.
+    fn balancers(&self, address: &Address) -> String {
+        match address {
+            Address::Tcp(_) => self.config.trusted_proxies.to_string(),
+            Address::Unix(_) => "whoever may open it".to_owned(),
+        }
     }
 }
 

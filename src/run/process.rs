@@ -1,26 +1,58 @@
-//! What the process asks of the system: descriptors, processors, memory, another user, a place to log to.
+//! What the process asks of the system: descriptors, processors, memory, a place to log to.
 
-use std::{io, io::IsTerminal, num::NonZero};
+use std::{io, io::IsTerminal, num::NonZero, sync::OnceLock};
 
-use rustix::{
-    process::{Resource, Rlimit, getrlimit, setrlimit},
-    thread::{CapabilitySet, CapabilitySets, set_capabilities},
-};
-
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 
-use super::Error;
 use crate::limits::{DESCRIPTORS_ADVISED, SOMAXCONN_ADVISED};
 
-/// Logs to stderr from a thread of its own, as long as the guard lives: a full disk, a pipe that nobody reads or that is
-/// gone costs lines, never an answer or a reload.
-pub(super) fn start_logging() -> tracing_appender::non_blocking::WorkerGuard {
-    let (writer, guard) = tracing_appender::non_blocking(io::stderr());
-    let subscriber =
-        tracing_subscriber::fmt().with_writer(writer).with_ansi(io::stderr().is_terminal()).with_target(false).finish();
+/// Logs to stderr.
+pub(super) fn start_logging() {
+    let ansi = io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt().with_writer(Log::default).with_ansi(ansi).with_target(false).finish();
     // It is set already where a program runs the server twice, as a test might.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Logs from a thread of its own, as long as the guard lives: a full disk, a pipe that nobody reads or that is gone costs lines,
+/// never an answer or a reload.
+pub(super) fn log_from_a_thread() -> WorkerGuard {
+    let (writer, guard) = tracing_appender::non_blocking(io::stderr());
+    // It is set already, see above.
+    let _ = THREAD.set(writer);
     guard
+}
+
+static THREAD: OnceLock<NonBlocking> = OnceLock::new();
+
+/// Where lines go: to the thread that writes them, once there is one.
+enum Log {
+    Thread(NonBlocking),
+    Stderr(io::Stderr),
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        THREAD.get().map_or_else(|| Self::Stderr(io::stderr()), |thread| Self::Thread(thread.clone()))
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Thread(thread) => thread.write(line),
+            Self::Stderr(stderr) => stderr.write(line),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Thread(thread) => thread.flush(),
+            Self::Stderr(stderr) => stderr.flush(),
+        }
+    }
 }
 
 /// Raises the limit as far as it may be: to the kernel's own as root, else to the hard limit. The limit now.
@@ -81,33 +113,6 @@ pub(super) fn give_back_memory() {
     unsafe {
         libc::malloc_trim(0);
     }
-}
-
-pub(super) fn become_user(name: &str) -> Result<(), Error> {
-    let error = |reason: &str| Error::Start(format!("--user {name}: {reason}"));
-    let user = nix::unistd::User::from_name(name)
-        .map_err(|cause| error(cause.desc()))?
-        .ok_or_else(|| error("there is no such user; useradd --system makes one"))?;
-    if user.uid == nix::unistd::geteuid() {
-        return Ok(());
-    }
-    let group_name = std::ffi::CString::new(name).map_err(|_| error("there is no such user"))?;
-    // It survives the change of user, for the threads that this one starts: see below.
-    let _ = rustix::thread::set_keep_capabilities(true);
-    let dropped = nix::unistd::initgroups(&group_name, user.gid)
-        .and_then(|()| nix::unistd::setgid(user.gid))
-        .and_then(|()| nix::unistd::setuid(user.uid));
-    dropped.map_err(|cause| error(&format!("{}; only root can become another user", cause.desc())))?;
-    keep_lease_capability().map_err(|cause| error(&format!("capabilities cannot be given up: {cause}")))
-}
-
-/// Keeps one capability and gives up all others: by leases the feed learns whether anyone is writing a file of another
-/// user. Where that one cannot be had, none is kept, and the feed waits a little longer with such files.
-fn keep_lease_capability() -> io::Result<()> {
-    let only = |kept| CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    set_capabilities(None, only(CapabilitySet::LEASE))
-        .or_else(|_| set_capabilities(None, only(CapabilitySet::empty())))?;
-    Ok(())
 }
 
 /// Tells systemd, where it has started this server or the one before it, that this process is the service now.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::{Admin, Config},
-    listen::{Address, Bound, Passed, Place},
+    listen::{Address, Bound, Passed, Place, Role},
 };
 
 /// Where a server listens.
@@ -45,26 +45,36 @@ pub(super) fn bind(
 ) -> Result<(Sockets, Names, Option<Predecessor>), Error> {
     let activated: Vec<Address> = passed.iter().filter_map(|passed| passed.place.address()).cloned().collect();
     let found = match config.take_over {
-        true => Predecessor::find(config.listen.iter().chain(&activated), config.user.as_deref())?,
+        true => Predecessor::find(
+            config.listen.iter().chain(&config.listen_proxy).chain(&activated),
+            config.user.as_deref(),
+        )?,
         false => None,
     };
     let predecessor = found.map(|(predecessor, sockets)| {
         passed.extend(sockets);
         predecessor
     });
-    let mut bind = |address: &Address, is_public: bool| {
-        let (flag, listeners) = if is_public { ("--listen", workers) } else { ("--admin", 1) };
-        let address = picked(address, is_public, &passed);
-        let bound = Bound::new(&address, listeners, &mut passed);
+    let mut bind = |address: &Address, role: Role| {
+        let (flag, listeners) = match role {
+            Role::Public => ("--listen", workers),
+            Role::Proxied => ("--listen-proxy", workers),
+            Role::Other => ("--admin", 1),
+        };
+        let address = picked(address, role, &passed);
+        let bound = Bound::new(&address, role, listeners, &mut passed);
         bound.map_err(|error| cannot_listen(&address, &error, flag))
     };
     let admin = match config.admin {
         Admin::Off => None,
-        Admin::At(address) => Some(bind(&Address::Tcp(address), false)?),
+        Admin::At(address) => Some(bind(&Address::Tcp(address), Role::Other)?),
     };
     let mut public = Vec::new();
     for address in config.listen.iter().filter(|_| config.listen_is_set) {
-        public.push(bind(address, true)?);
+        public.push(bind(address, Role::Public)?);
+    }
+    for address in &config.listen_proxy {
+        public.push(bind(address, Role::Proxied)?);
     }
     let feeders = quotes::listen(config, &mut passed)?;
     // Of the others, those that somebody meant this server to serve.
@@ -73,7 +83,7 @@ pub(super) fn bind(
     for address in wanted.iter().chain(default) {
         // Several sockets may have one address; the first of them takes all.
         if !public.iter().any(|bound: &Bound| bound.address == *address) {
-            let bound = Bound::new(address, workers, &mut passed);
+            let bound = Bound::new(address, Role::Public, workers, &mut passed);
             public.push(bound.map_err(|error| cannot_listen(address, &error, "--listen"))?);
         }
     }
@@ -87,18 +97,18 @@ pub(super) fn bind(
 }
 
 /// The address that a server which is replaced had picked for one whose port is 0, where it passes that.
-fn picked(address: &Address, is_public: bool, passed: &[Passed]) -> Address {
+fn picked(address: &Address, role: Role, passed: &[Passed]) -> Address {
     let Address::Tcp(asked) = address else { return address.clone() };
     let is_that = |passed: &&Passed| {
         let had = passed.place.address();
-        passed.is_public == is_public && matches!(had, Some(Address::Tcp(had)) if had.ip() == asked.ip())
+        passed.role == role && matches!(had, Some(Address::Tcp(had)) if had.ip() == asked.ip())
     };
     let place = passed.iter().find(|passed| asked.port() == 0 && is_that(passed)).map(|passed| &passed.place);
     place.and_then(Place::address).unwrap_or(address).clone()
 }
 
 fn wanted(passed: &Passed, config: &Config) -> Option<Address> {
-    let is_wanted = passed.is_public && (passed.lasts || !config.listen_is_set);
+    let is_wanted = passed.role == Role::Public && (passed.lasts || !config.listen_is_set);
     passed.place.address().filter(|_| is_wanted).cloned()
 }
 

@@ -4,13 +4,14 @@ use super::{
     answer::{self, Answer, Scratch},
     body::{Discard, Progress},
     output::Output,
+    refusals::Refusals,
     request::{self, Fault, Parsed, Reject, Request},
     response::{self, Envelope, Persistence},
     status::Status,
 };
 use crate::{
     clock::Clock,
-    limits::{MAX_FIELDS, USUAL_FIELDS},
+    limits::{MAX_FIELDS, MAX_HEAD, USUAL_FIELDS},
     stats::WorkerStats,
     store::{
         Store,
@@ -30,6 +31,8 @@ pub struct Site<'s> {
     pub draining: bool,
     /// How to tell of a content that was inflated elsewhere.
     pub nudge: Option<&'s Nudge>,
+    /// Where to note what is refused, if anybody wants to know.
+    pub refusals: Option<&'s Refusals>,
 }
 
 /// How far the input was read, and what is to be done.
@@ -93,7 +96,7 @@ pub fn converse(
                 return Step { consumed: consumed + skip, kept: rest.len() - skip, next: Next::Read };
             }
             Parsed::Reject(reject) => {
-                refuse(reject.fault.into(), reject.head, site, out);
+                refuse(reject.fault.into(), reject.head, rest, site, out);
                 (rest.len(), Some(Next::Linger))
             }
             Parsed::Complete { request, len } => match body_len(&request, body, &rest[len..]) {
@@ -101,14 +104,14 @@ pub fn converse(
                     return Step { consumed, kept: len, next: Next::Read };
                 }
                 BodyLen::Malformed => {
-                    refuse(Status::BadRequest, request.method == request::Method::Head, site, out);
+                    refuse(Status::BadRequest, request.method == request::Method::Head, &rest[..len], site, out);
                     (rest.len(), Some(Next::Linger))
                 }
                 BodyLen::Whole(body_len) => {
-                    let len = len + body_len;
-                    (len, respond(&request, Fate::read(len == rest.len()), site, scratch, out))
+                    let (head, len) = (&rest[..len], len + body_len);
+                    (len, respond(&request, Fate::read(head, len == rest.len()), site, scratch, out))
                 }
-                BodyLen::Unread => (rest.len(), respond(&request, Fate::UNREAD, site, scratch, out)),
+                BodyLen::Unread => (rest.len(), respond(&request, Fate::unread(&rest[..len]), site, scratch, out)),
             },
         };
         if close == Some(Next::Inflate) {
@@ -156,24 +159,28 @@ fn body_len(request: &Request<'_, '_>, body: &mut Option<Discard>, bytes: &[u8])
 }
 
 /// What of the connection is known besides the request.
-struct Fate {
+struct Fate<'h> {
+    /// The request as it came.
+    head: &'h [u8],
     body_is_read: bool,
     /// Nothing has arrived behind it.
     last: bool,
 }
 
-impl Fate {
-    const UNREAD: Self = Self { body_is_read: false, last: true };
+impl<'h> Fate<'h> {
+    fn unread(head: &'h [u8]) -> Self {
+        Self { head, body_is_read: false, last: true }
+    }
 
-    fn read(last: bool) -> Self {
-        Self { body_is_read: true, last }
+    fn read(head: &'h [u8], last: bool) -> Self {
+        Self { head, body_is_read: true, last }
     }
 }
 
 /// Answers one request. What is to become of the connection, if it does not persist.
 fn respond(
     request: &Request<'_, '_>,
-    fate: Fate,
+    fate: Fate<'_>,
     site: &Site<'_>,
     scratch: &mut Scratch,
     out: &mut Output,
@@ -200,6 +207,9 @@ fn respond(
     };
     let written = response::write(answer, Envelope { clock: site.clock, persistence, head: is_head }, out);
     site.stats.answered(written.status, written.coding.filter(|_| !is_head));
+    if let Some(refusals) = site.refusals.filter(|_| written.status.closes()) {
+        refusals.note(written.status, fate.head);
+    }
     match persistence {
         Persistence::Close if linger => Some(Next::Linger),
         Persistence::Close => Some(Next::Close),
@@ -207,8 +217,12 @@ fn respond(
     }
 }
 
-/// Answers what is no request, or none in time, with `status`; the connection must close behind it.
-pub fn refuse(status: Status, head: bool, site: &Site<'_>, out: &mut Output) {
+/// Answers `bytes`, which are no request, or none in time, with `status`; the connection must close behind it. `head`: as if
+/// it was HEAD.
+pub fn refuse(status: Status, head: bool, bytes: &[u8], site: &Site<'_>, out: &mut Output) {
+    if let Some(refusals) = site.refusals {
+        refusals.note(status, &bytes[..bytes.len().min(MAX_HEAD)]);
+    }
     let envelope = Envelope { clock: site.clock, persistence: Persistence::Close, head };
     let written = response::write(Answer::Plain(status), envelope, out);
     site.stats.answered(written.status, written.coding);

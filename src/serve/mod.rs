@@ -11,10 +11,12 @@ pub mod answer;
 pub mod body;
 pub mod conditional;
 pub mod exchange;
+pub mod forwarded;
 pub mod negotiate;
 pub mod output;
 pub mod quotes;
 pub mod range;
+pub mod refusals;
 pub mod request;
 pub mod response;
 pub mod status;
@@ -26,6 +28,7 @@ use answer::Scratch;
 use body::Discard;
 use exchange::{Next, Site, Step};
 use output::Output;
+use refusals::Refusals;
 use status::Status;
 
 use crate::{
@@ -119,6 +122,8 @@ pub struct Desk {
     pub tick: Tick,
     /// The server is about to stop.
     pub draining: bool,
+    /// Where it is noted what is refused, if anybody wants to know.
+    pub refusals: Option<Refusals>,
     /// How whoever inflates a large content tells that it is done. Without it, contents are inflated at once.
     pub nudge: Option<Nudge>,
     store: Arc<Store>,
@@ -139,6 +144,7 @@ impl Desk {
             clock: Clock::now(),
             tick: 0,
             draining: false,
+            refusals: None,
             nudge: None,
             store,
             stats,
@@ -234,22 +240,8 @@ impl Connection {
     pub fn on_deadline(&mut self, socket: &impl Socket, desk: &mut Desk) {
         match self.phase {
             Phase::Head | Phase::Body => {
-                let input = self.rest.as_ref().map_or(&[][..], |rest| &rest.input);
-                desk.out.clear();
-                let site = Site {
-                    store: &desk.store,
-                    clock: &desk.clock,
-                    stats: &desk.stats,
-                    draining: desk.draining,
-                    nudge: None,
-                };
-                exchange::refuse(Status::RequestTimeout, input.starts_with(b"HEAD "), &site, &mut desk.out);
-                // A socket that takes nothing now has no one who reads at its other end.
-                if let Ok(sent) = socket.send(&desk.out) {
-                    desk.stats.sent_bytes.add(sent as u64);
-                }
-                desk.out.clear();
-                self.linger(socket, desk);
+                let input = self.rest.as_mut().map(|rest| std::mem::take(&mut rest.input)).unwrap_or_default();
+                self.reject(Status::RequestTimeout, &input, socket, desk);
             }
             Phase::Fresh | Phase::Idle | Phase::Writing | Phase::Paused | Phase::Lingering | Phase::Evicted => {
                 if self.phase != Phase::Lingering {
@@ -282,10 +274,15 @@ impl Connection {
 
     /// Refuses a connection that is over the budget.
     pub fn refuse(&mut self, socket: &impl Socket, desk: &mut Desk) {
+        self.reject(Status::ServiceUnavailable, b"", socket, desk);
+    }
+
+    fn reject(&mut self, status: Status, input: &[u8], socket: &impl Socket, desk: &mut Desk) {
         desk.out.clear();
-        let site =
-            Site { store: &desk.store, clock: &desk.clock, stats: &desk.stats, draining: desk.draining, nudge: None };
-        exchange::refuse(Status::ServiceUnavailable, false, &site, &mut desk.out);
+        let Desk { store, clock, stats, draining, refusals, out, .. } = desk;
+        let site = Site { store, clock, stats, draining: *draining, nudge: None, refusals: refusals.as_ref() };
+        exchange::refuse(status, input.starts_with(b"HEAD "), input, &site, out);
+        // A socket that takes nothing now has no one who reads at its other end.
         if let Ok(sent) = socket.send(&desk.out) {
             desk.stats.sent_bytes.add(sent as u64);
         }
@@ -540,10 +537,10 @@ fn whole_patience(len: usize) -> Tick {
 
 /// A panic costs the connection in whose bytes it lay, no other.
 fn converse_caught(input: Range<usize>, body: &mut Option<Discard>, desk: &mut Desk) -> Option<Step> {
-    let Desk { clock, store, stats, inbox, out, scratch, draining, nudge, .. } = desk;
+    let Desk { clock, store, stats, inbox, out, scratch, draining, nudge, refusals, .. } = desk;
     // There may be more in the socket than one receive brings.
     let draining = *draining && input.len() < RECEIVE;
-    let site = Site { store, clock, stats, draining, nudge: nudge.as_ref() };
+    let site = Site { store, clock, stats, draining, nudge: nudge.as_ref(), refusals: refusals.as_ref() };
     let converse = || exchange::converse(&inbox[input], body, &site, scratch, out);
     // What a panic may leave half done is cleared before its next use: the output here, the scratch by its users.
     match std::panic::catch_unwind(AssertUnwindSafe(converse)) {

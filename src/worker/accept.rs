@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
     rc::Rc,
     time::Duration,
@@ -19,24 +20,26 @@ use super::{
     Worker,
     budget::Client,
     converse,
+    introduced::introduced,
     slots::{Place, Slot},
     socket::{Raw, Ready},
+    told,
 };
 use crate::{
     limits::{ACCEPTS_PER_TURN, BACKLOG, MAX_HEAD, REFUSAL_PAUSE, REFUSALS_IN_A_ROW, REFUSALS_LINGERING},
-    listen::{self, Accept},
+    listen::{self, Accept, Listener},
     serve::{Connection, Socket, Tick, Wait},
 };
 
 /// Accepts from `listener` until the worker drains.
-pub(super) async fn accept(worker: Rc<Worker>, listener: Ready, timer: Ready) {
+pub(super) async fn accept(worker: Rc<Worker>, listener: Ready, is_proxied: bool, timer: Ready) {
     let mut refused = 0;
     while listener.readable().await.is_ok() && !worker.draining() {
         if worker.paused.get() {
             worker.resumed().await;
             continue;
         }
-        refused += worker.accept_some(listener.raw(), ACCEPTS_PER_TURN, REFUSALS_IN_A_ROW - refused);
+        refused += worker.accept_some((listener.raw(), is_proxied), ACCEPTS_PER_TURN, REFUSALS_IN_A_ROW - refused);
         if refused < REFUSALS_IN_A_ROW {
             worker.turn().await;
         } else {
@@ -67,17 +70,24 @@ async fn pause(timer: &Ready) {
 impl Worker {
     /// Accepts what is waiting, `most` at the most, until so many `refusals`. How many of them there were; as many as that,
     /// where there is neither a descriptor nor a way to refuse.
-    fn accept_some(self: &Rc<Self>, listener: RawFd, most: usize, refusals: u32) -> u32 {
+    fn accept_some(self: &Rc<Self>, (listener, is_proxied): (RawFd, bool), most: usize, refusals: u32) -> u32 {
         // SAFETY: the listener's future owns the descriptor, and it or `drain`, which runs while that future waits, is
         // who calls this.
         let listener = unsafe { BorrowedFd::borrow_raw(listener) };
+        let asks = is_proxied || self.budget.counts_clients() || self.tells_refused;
         let mut refused = 0;
         for _ in 0..most {
             if refused >= refusals {
                 break;
             }
-            match listen::accept(listener, self.budget.counts_clients()) {
-                Accept::Connection(socket, peer) => refused += u32::from(!self.open(socket, peer.map(Client::of))),
+            match listen::accept(listener, asks) {
+                Accept::Connection(socket, peer) => {
+                    let is_open = match is_proxied {
+                        true => self.may_introduce(peer) && self.open(socket, peer, true),
+                        false => self.open(socket, peer, false),
+                    };
+                    refused += u32::from(!is_open);
+                }
                 Accept::Gone => {}
                 Accept::Empty | Accept::Shut => break,
                 Accept::Exhausted(error) => {
@@ -93,19 +103,20 @@ impl Worker {
     }
 
     /// Everything that has connected, whoever it is, at the end.
-    pub(super) fn accept_all(self: &Rc<Self>, listener: RawFd) {
-        self.accept_some(listener, BACKLOG as usize, u32::MAX);
+    pub(super) fn accept_all(self: &Rc<Self>, listener: &Listener) {
+        self.accept_some((listener.socket, listener.is_proxied), BACKLOG as usize, u32::MAX);
     }
 
-    /// Takes a connection in, or refuses it.
-    fn open(self: &Rc<Self>, socket: OwnedFd, client: Option<Client>) -> bool {
+    /// Takes a connection of `peer` in, or refuses it. `is_proxied`: that is a balancer, which is yet to say whose it is.
+    fn open(self: &Rc<Self>, socket: OwnedFd, peer: Option<SocketAddr>, is_proxied: bool) -> bool {
+        let client = peer.filter(|_| self.budget.counts_clients() && !is_proxied).map(Client::of);
         self.stats.accepted.add(1);
         let raw = socket.as_raw_fd();
         let within = self.admit(client);
         let lingers = within || self.lingering.get() < REFUSALS_LINGERING;
         let mut connection = Connection::new(&self.desk.borrow());
         if !within {
-            self.refuse(&mut connection, raw);
+            self.refuse(&mut connection, raw, peer.map(|peer| peer.ip()));
             if !lingers {
                 discard(&Raw(raw));
                 return false;
@@ -123,8 +134,17 @@ impl Worker {
             _ => self.lingering.set(self.lingering.get() + 1),
         }
         let slot = Slot { socket: raw, wait: Wait::Readable, place, connection };
-        let id = self.slots.borrow_mut().insert(slot, client.filter(|_| within));
-        monoio::spawn(converse(self.clone(), socket, id));
+        let mut slots = self.slots.borrow_mut();
+        let id = slots.insert(slot, client.filter(|_| within));
+        if let Some(peer) = peer.filter(|_| self.tells_refused) {
+            slots.set_source(id, peer.ip());
+        }
+        drop(slots);
+        if is_proxied && within {
+            monoio::spawn(introduced(self.clone(), socket, id));
+        } else {
+            monoio::spawn(converse(self.clone(), socket, id));
+        }
         within
     }
 
@@ -192,11 +212,13 @@ impl Worker {
         self.end_if_drained();
     }
 
-    fn refuse(&self, connection: &mut Connection, socket: RawFd) {
+    /// Tells a client, the one at `source`, that there are too many.
+    pub(super) fn refuse(&self, connection: &mut Connection, socket: RawFd, source: Option<IpAddr>) {
         self.stats.shed.add(1);
         let mut desk = self.desk.borrow_mut();
         desk.clock.refresh();
         connection.refuse(&Raw(socket), &mut desk);
+        told::tell(&desk, &self.trusted, source);
     }
 
     /// Descriptors have run out: the one in reserve accepts a connection, to tell it so, and is taken back. Whether there was
@@ -204,12 +226,12 @@ impl Worker {
     fn refuse_with_reserve(&self, listener: BorrowedFd<'_>) -> bool {
         let mut reserve = self.reserve.borrow_mut();
         drop(reserve.take());
-        let accepted = listen::accept(listener, false);
-        if let Accept::Connection(socket, _) = &accepted {
+        let accepted = listen::accept(listener, self.tells_refused);
+        if let Accept::Connection(socket, peer) = &accepted {
             self.stats.accepted.add(1);
             let raw = socket.as_raw_fd();
             let mut connection = Connection::new(&self.desk.borrow());
-            self.refuse(&mut connection, raw);
+            self.refuse(&mut connection, raw, peer.map(|peer| peer.ip()));
             discard(&Raw(raw));
         }
         let was_there = matches!(accepted, Accept::Connection(..));
@@ -227,7 +249,7 @@ impl Worker {
 }
 
 /// What a client has already sent would make a reset of the close, and the 503 may get lost with it.
-fn discard(socket: &Raw) {
+pub(super) fn discard(socket: &Raw) {
     let mut bytes = [0; 4096];
     for _ in 0..MAX_HEAD / bytes.len() {
         if !socket.receive(&mut bytes).is_ok_and(|received| received == bytes.len()) {

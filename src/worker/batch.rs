@@ -12,9 +12,10 @@ use std::{
     task::Waker,
 };
 
-use super::{slots::Slots, socket::Raw};
+use super::{slots::Slots, socket::Raw, told};
 use crate::{
     limits::{DEFERRED_ANSWER, RECEIVE, SIDE_BY_SIDE},
+    listen::trusted::Trusted,
     serve::{Desk, Socket, Wait, output::Output},
 };
 
@@ -48,7 +49,7 @@ impl Batch {
     }
 
     /// Serves all. What each of them then waits for is noted in its slot.
-    pub(super) fn serve(&mut self, slots: &mut Slots, desk: &mut Desk) {
+    pub(super) fn serve(&mut self, slots: &mut Slots, desk: &mut Desk, trusted: &Trusted) {
         desk.clock.refresh();
         let Self { ready, inbox, received, outbox } = self;
         for some in ready.chunks(SIDE_BY_SIDE) {
@@ -59,6 +60,9 @@ impl Batch {
                 let socket =
                     Served { raw: Raw(*socket), place, input: Cell::new(Some(input)), outbox: RefCell::new(outbox) };
                 slot.wait = slot.connection.on_ready(&socket, desk);
+                if desk.refusals.is_some() {
+                    told::tell(desk, trusted, slots.source(*id));
+                }
             }
             outbox.send(some, slots, desk);
         }

@@ -9,14 +9,17 @@ mod arrears;
 mod batch;
 mod budget;
 mod control;
+mod descriptors;
+mod introduced;
 mod slots;
 mod socket;
+mod told;
 
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{BorrowedFd, OwnedFd, RawFd},
     rc::Rc,
     sync::Arc,
     task::{Poll, Waker},
@@ -31,13 +34,15 @@ use arrears::Arrears;
 use batch::Batch;
 pub use budget::Budget;
 pub use control::{Control, Order};
+pub use descriptors::probe_own_descriptors;
+use descriptors::{own_descriptors, own_listener};
 use slots::Slots;
 use socket::{Raw, Ready};
 
 use crate::{
     limits::{CALM_BYTES, CONNECTION_BYTES, RING_ENTRIES, TICKS_PER_SECOND},
-    listen::Listener,
-    serve::{Desk, Patience, Socket, Tick, Wait},
+    listen::{Listener, trusted::Trusted},
+    serve::{Desk, Patience, Socket, Tick, Wait, refusals::Refusals},
     stats::WorkerStats,
     store::Store,
 };
@@ -73,6 +78,10 @@ pub struct Setup {
     pub max_connections: usize,
     /// Over the budget, the connection that has been idle for longest is closed, instead of the new one being refused.
     pub evicts_idle: bool,
+    /// Proxies whose word is taken.
+    pub trusted: Arc<Trusted>,
+    /// Who is refused is logged.
+    pub tells_refused: bool,
     /// How the worker is told to stop.
     pub control: Arc<Control>,
     /// Called once, when it accepts.
@@ -114,59 +123,9 @@ pub fn run(setup: Setup) -> io::Result<()> {
     }
 }
 
-/// Finds out whether a worker can have a table of descriptors of its own, and with it the whole limit.
-pub fn probe_own_descriptors() -> bool {
-    // SAFETY: no descriptor has this number, so nothing is closed.
-    let probe = || unsafe { close_range(RawFd::MAX, RawFd::MAX) };
-    std::thread::scope(|scope| scope.spawn(probe).join()).unwrap_or(false)
-}
-
 /// Signals are for the other threads: their handler wakes a thread by a descriptor that this one is about to give up.
 fn block_signals() -> io::Result<()> {
     SigSet::all().thread_block().map_err(io::Error::from)
-}
-
-/// Gives this thread a descriptor table of its own, with the standard streams and what `setup` holds. Whether it has one.
-///
-/// In a table that threads share, every system call on a socket counts references to it with atomic operations; alone in
-/// its table, a thread is spared them. That is 3 % of a request. And the descriptor limit holds for each table.
-fn own_descriptors(setup: &Setup) -> bool {
-    let mut kept: Vec<RawFd> = setup.listeners.iter().map(|listener| listener.socket).collect();
-    kept.push(setup.control.event().as_raw_fd());
-    kept.sort_unstable();
-    let mut own = true;
-    let mut first = 3;
-    for end in kept.into_iter().chain([RawFd::MAX]) {
-        if first < end {
-            // SAFETY: it closes descriptors, after it has given this thread a copy of the table in the same call, so none
-            // that another thread uses. This thread uses none but the kept ones: it has only just begun, with `setup`.
-            // Where the kernel does not know the flag (before 5.9), or forbids it, it closes nothing, and the table stays
-            // shared.
-            own &= unsafe { close_range(first, end - 1) };
-        }
-        first = first.max(end.saturating_add(1));
-    }
-    own
-}
-
-/// Closes the descriptors from `first` to `last` in a copy of the table that is this thread's own.
-///
-/// # Safety
-/// This thread must not use them any more.
-unsafe fn close_range(first: RawFd, last: RawFd) -> bool {
-    // SAFETY: what it closes is in a table of this thread's own, and the caller does not use it.
-    unsafe { libc::close_range(first as u32, last as u32, libc::CLOSE_RANGE_UNSHARE as i32) == 0 }
-}
-
-/// The listener for this thread to close: of its own table, or a second one of the table that all threads share.
-fn own_listener(listener: Listener, own: bool) -> io::Result<(OwnedFd, bool)> {
-    let socket = match own {
-        // SAFETY: it is open, since `own_descriptors` has kept it, and in this thread's table nobody else owns it.
-        true => unsafe { OwnedFd::from_raw_fd(listener.socket) },
-        // SAFETY: the main thread keeps it open for as long as there are workers.
-        false => unsafe { BorrowedFd::borrow_raw(listener.socket) }.try_clone_to_owned()?,
-    };
-    Ok((socket, listener.lasts))
 }
 
 /// A ring with the best flags that the kernel takes: they are worth a third of the CPU of a request, because completions
@@ -194,6 +153,8 @@ struct Worker {
     budget: Arc<Budget>,
     max_connections: usize,
     evicts_idle: bool,
+    trusted: Arc<Trusted>,
+    tells_refused: bool,
     listeners: Vec<Listener>,
     /// Connections that are ready.
     batch: RefCell<Batch>,
@@ -224,7 +185,7 @@ struct Worker {
     on_nudge: RefCell<Vec<(u32, Waker)>>,
 }
 
-async fn serve(setup: Setup, listeners: Vec<(OwnedFd, bool)>) -> io::Result<()> {
+async fn serve(setup: Setup, listeners: Vec<(OwnedFd, Listener)>) -> io::Result<()> {
     let Setup {
         store,
         stats,
@@ -233,6 +194,8 @@ async fn serve(setup: Setup, listeners: Vec<(OwnedFd, bool)>) -> io::Result<()> 
         budget,
         max_connections,
         evicts_idle,
+        trusted,
+        tells_refused,
         control,
         on_start,
         on_calm,
@@ -247,10 +210,9 @@ async fn serve(setup: Setup, listeners: Vec<(OwnedFd, bool)>) -> io::Result<()> 
         budget,
         max_connections,
         evicts_idle,
-        listeners: listeners
-            .iter()
-            .map(|(socket, lasts)| Listener { socket: socket.as_raw_fd(), lasts: *lasts })
-            .collect(),
+        trusted,
+        tells_refused,
+        listeners: listeners.iter().map(|(_, listener)| *listener).collect(),
         batch: RefCell::default(),
         giving_way: RefCell::default(),
         relay: Cell::new(None),
@@ -271,9 +233,10 @@ async fn serve(setup: Setup, listeners: Vec<(OwnedFd, bool)>) -> io::Result<()> 
     });
     let nudged = control.clone();
     worker.desk.borrow_mut().nudge = Some(Arc::new(move || nudged.nudge()));
-    for (listener, _) in listeners {
+    worker.desk.borrow_mut().refusals = tells_refused.then(Refusals::default);
+    for (listener, Listener { is_proxied, .. }) in listeners {
         let timer = Ready::new(accept::pause_timer()?)?;
-        monoio::spawn(accept::accept(worker.clone(), Ready::new(listener)?, timer));
+        monoio::spawn(accept::accept(worker.clone(), Ready::new(listener)?, is_proxied, timer));
     }
     monoio::spawn(relay(worker.clone()));
     monoio::spawn(tick(worker.clone(), Ready::new(timer)?));
@@ -325,7 +288,7 @@ async fn relay(worker: Rc<Worker>) {
             Poll::Pending
         })
         .await;
-        worker.batch.borrow_mut().serve(&mut worker.slots.borrow_mut(), &mut worker.desk.borrow_mut());
+        worker.batch.borrow_mut().serve(&mut worker.slots.borrow_mut(), &mut worker.desk.borrow_mut(), &worker.trusted);
         worker.giving_way.borrow_mut().drain(..).for_each(Waker::wake);
     }
 }
@@ -366,7 +329,9 @@ impl Worker {
         };
         let mut desk = self.desk.borrow_mut();
         desk.clock.refresh();
-        slot.connection.on_ready(&Raw(slot.socket), &mut desk)
+        let wait = slot.connection.on_ready(&Raw(slot.socket), &mut desk);
+        told::tell(&desk, &self.trusted, slots.source(id));
+        wait
     }
 
     fn tick(&self, count: u64) {
@@ -374,10 +339,13 @@ impl Worker {
         desk.tick = desk.tick.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
         desk.clock.refresh();
         let mut slots = self.slots.borrow_mut();
+        told::begin_tick(&desk);
         let closing = self.draining.get().and_then(|since| closing(since, self.grace, desk.tick));
-        for (id, slot) in slots.iter_mut() {
+        for id in slots.numbers() {
+            let Some(slot) = slots.get(id) else { continue };
             if slot.connection.deadline() <= desk.tick {
                 slot.connection.on_deadline(&Raw(slot.socket), &mut desk);
+                told::tell(&desk, &self.trusted, slots.source(id));
             } else if closing.is_some_and(|(turn, turns)| id % turns < turn) {
                 slot.connection.close_if_idle(&Raw(slot.socket));
             }
@@ -492,7 +460,7 @@ impl Worker {
         drop(desk);
         for listener in self.listeners.iter().filter(|listener| !(handed_over || listener.lasts)) {
             // It has connected, so it is answered.
-            self.accept_all(listener.socket);
+            self.accept_all(listener);
             // Ends the wait of the listener's future, which closes it.
             Raw(listener.socket).shut();
         }

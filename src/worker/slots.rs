@@ -1,6 +1,6 @@
 //! The connections of a worker, by number.
 
-use std::os::fd::RawFd;
+use std::{collections::HashMap, net::IpAddr, os::fd::RawFd};
 
 use super::{budget::Client, socket::Raw};
 use crate::{
@@ -15,6 +15,8 @@ pub(super) struct Slots {
     free: Vec<u32>,
     /// Whose they are, by number, where clients are counted.
     clients: Vec<Option<Client>>,
+    /// Where they come from, by number, where somebody wants to know; those of Unix sockets come from nowhere.
+    sources: HashMap<u32, IpAddr>,
     /// Those that had been idle for longest when they were looked for, the longest last.
     idle: Vec<(Tick, u32)>,
     /// When they were looked for.
@@ -55,13 +57,28 @@ impl Slots {
                 (self.list.len() - 1) as u32
             }
         };
-        if client.is_some() {
-            if self.clients.len() < self.list.len() {
-                self.clients.resize(self.list.len(), None);
-            }
-            self.clients[id as usize] = client;
+        if let Some(client) = client {
+            self.set_client(id, client);
         }
         id
+    }
+
+    /// Notes whose connection it is.
+    pub(super) fn set_client(&mut self, id: u32, client: Client) {
+        if self.clients.len() < self.list.len() {
+            self.clients.resize(self.list.len(), None);
+        }
+        self.clients[id as usize] = Some(client);
+    }
+
+    /// Notes where a connection comes from.
+    pub(super) fn set_source(&mut self, id: u32, source: IpAddr) {
+        self.sources.insert(id, source);
+    }
+
+    /// Where a connection comes from, if that was noted.
+    pub(super) fn source(&self, id: u32) -> Option<IpAddr> {
+        self.sources.get(&id).copied()
     }
 
     pub(super) fn get(&mut self, id: u32) -> Option<&mut Slot> {
@@ -76,6 +93,9 @@ impl Slots {
     pub(super) fn remove(&mut self, id: u32) -> Option<Slot> {
         let slot = self.list.get_mut(id as usize)?.take()?;
         self.free.push(id);
+        if !self.sources.is_empty() {
+            self.sources.remove(&id);
+        }
         Some(slot)
     }
 
@@ -85,6 +105,11 @@ impl Slots {
 
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Numbers, among which are those of all connections.
+    pub(super) fn numbers(&self) -> std::ops::Range<u32> {
+        0..self.list.len() as u32
     }
 
     /// All of them, with their numbers.

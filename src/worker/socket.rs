@@ -66,6 +66,15 @@ impl Raw {
         }
     }
 
+    /// As [`Socket::receive`], but what is received stays there.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing has arrived.
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (peeked, _) = rustix::net::recv(self.borrow(), buffer, RecvFlags::PEEK)?;
+        Ok(peeked)
+    }
+
     fn borrow(&self) -> BorrowedFd<'_> {
         // SAFETY: a `Raw` is made of a number that stands in a slot, a listener or an `OwnedFd` in scope. The future that
         // owns the descriptor takes it out of its slot before it closes it, on this same thread, so it is open here.
@@ -93,8 +102,7 @@ impl Socket for Raw {
     }
 
     fn is_quiet(&self) -> bool {
-        let peeked = rustix::net::recv(self.borrow(), &mut [0; 1][..], RecvFlags::PEEK);
-        matches!(peeked, Err(rustix::io::Errno::AGAIN))
+        self.peek(&mut [0; 1]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     fn shut_write(&self) {

@@ -28,7 +28,7 @@ use wire::Wire;
 use super::{Error, events::Event, quotes::Quotes, sockets::Sockets, start_error};
 use crate::{
     feed::Inquiry,
-    listen::{self, Address, Bound, Gate, Passed, Place},
+    listen::{self, Address, Bound, Gate, Passed, Place, Role},
     worker::Control,
 };
 
@@ -62,6 +62,15 @@ fn name(address: &Address) -> Vec<u8> {
         name
     } else {
         format!("cloudia/take-over/{:016x}", xxhash_rust::xxh3::xxh3_64(&name)).into_bytes()
+    }
+}
+
+/// How a role is told.
+fn word(role: Role) -> &'static str {
+    match role {
+        Role::Public => "public",
+        Role::Proxied => "proxied",
+        Role::Other => "other",
     }
 }
 
@@ -127,7 +136,8 @@ impl Predecessor {
                 return Err(predecessor.refused(&line));
             }
             for socket in sockets {
-                let socket = Passed::new(socket, words.contains(&"lasting"), words.contains(&"public"));
+                let role = [Role::Public, Role::Proxied].into_iter().find(|role| words.contains(&word(*role)));
+                let socket = Passed::new(socket, words.contains(&"lasting"), role.unwrap_or(Role::Other));
                 passed.push(socket.map_err(|reason| predecessor.refused(&reason))?);
             }
         }
@@ -293,11 +303,10 @@ impl Names {
 
     fn pass(&self, wire: &Wire, estate: &Estate) -> io::Result<()> {
         let Sockets { public, admin, feeders, .. } = &*estate.sockets;
-        let others = admin.iter().chain(feeders).map(|bound| (bound, ""));
-        for (bound, role) in public.iter().map(|bound| (bound, " public")).chain(others) {
-            let lasting = if bound.lasts { " lasting" } else { "" };
+        for bound in public.iter().chain(admin).chain(feeders) {
+            let (role, lasting) = (word(bound.role), if bound.lasts { " lasting" } else { "" });
             for socket in &bound.listeners {
-                wire.send(&format!("listen{role}{lasting}"), &[socket.as_fd()])?;
+                wire.send(&format!("listen {role}{lasting}"), &[socket.as_fd()])?;
             }
         }
         self.0.iter().try_for_each(|name| wire.send("listen", &[name.as_fd()]))?;

@@ -1,0 +1,133 @@
+//! Connections that a balancer introduces: each begins with a header of the PROXY protocol, which says whose it is.
+//!
+//! Only the header is taken from the socket; the first byte behind it is the connection's first. Whoever is not trusted, or
+//! brings no header, is closed without an answer.
+
+use std::{io, net::SocketAddr, rc::Rc};
+
+use super::{
+    Worker,
+    accept::discard,
+    budget::Client,
+    converse,
+    slots::Place,
+    socket::{Raw, Ready},
+};
+use crate::{
+    limits::{MAX_PROXY_HEADER, REFUSALS_LINGERING},
+    listen::proxy::{self, Parsed},
+    serve::Socket,
+};
+
+/// What a balancer has said.
+enum Heard {
+    /// Not all of the header.
+    More,
+    /// The header.
+    Source(Option<SocketAddr>),
+    /// Something else.
+    Malformed,
+    /// Nothing more.
+    End,
+}
+
+/// The life of a connection that a balancer introduces.
+pub(super) async fn introduced(worker: Rc<Worker>, socket: Ready, id: u32) {
+    let mut begun = Vec::new();
+    let source = loop {
+        if socket.readable().await.is_err() {
+            break None;
+        }
+        match hear(&Raw(socket.raw()), &mut begun) {
+            Heard::More => {}
+            Heard::Source(source) => break Some(source),
+            Heard::Malformed => {
+                worker.stats.proxy_malformed.add(1);
+                worker.tell_of_proxy("no PROXY header, as --listen-proxy demands", worker.slots.borrow().source(id));
+                break None;
+            }
+            Heard::End => break None,
+        }
+    };
+    drop(begun);
+    match source {
+        Some(source) => {
+            worker.introduce(id, source);
+            converse(worker, socket, id).await;
+        }
+        None => worker.release(id),
+    }
+}
+
+/// Takes the header from the socket, as far as it has come. `begun`: what came of it before.
+fn hear(socket: &Raw, begun: &mut Vec<u8>) -> Heard {
+    let mut bytes = [0; MAX_PROXY_HEADER];
+    let before = begun.len();
+    let peeked = match socket.peek(&mut bytes[before..]) {
+        Ok(0) => return Heard::End,
+        Ok(peeked) => peeked,
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            return Heard::More;
+        }
+        Err(_) => return Heard::End,
+    };
+    bytes[..before].copy_from_slice(begun);
+    let (taken, heard) = match proxy::parse(&bytes[..before + peeked]) {
+        Parsed::Partial => {
+            begun.extend_from_slice(&bytes[before..before + peeked]);
+            (peeked, Heard::More)
+        }
+        Parsed::Complete { len, source } => (len - before, Heard::Source(source)),
+        Parsed::Malformed => return Heard::Malformed,
+    };
+    match socket.receive(&mut bytes[..taken]) {
+        Ok(received) if received == taken => heard,
+        // What was there a moment ago is gone.
+        _ => Heard::End,
+    }
+}
+
+impl Worker {
+    /// Whether who connects from `peer` may say whose connections it brings.
+    pub(super) fn may_introduce(&self, peer: Option<SocketAddr>) -> bool {
+        let is_trusted = self.trusted.contains_peer(peer);
+        if !is_trusted {
+            self.stats.proxy_untrusted.add(1);
+            self.tell_of_proxy("not among --trusted-proxies", peer.map(|peer| peer.ip()));
+        }
+        is_trusted
+    }
+
+    /// It is known whose connection it is; only now is it known whether that client may have one more.
+    fn introduce(&self, id: u32, source: Option<SocketAddr>) {
+        self.stats.proxy_accepted.add(1);
+        let mut slots = self.slots.borrow_mut();
+        let Some(source) = source else { return };
+        if self.tells_refused {
+            slots.set_source(id, source.ip());
+        }
+        if !self.budget.counts_clients() {
+            return;
+        }
+        let client = Client::of(source);
+        if self.budget.take_of(client) {
+            slots.set_client(id, client);
+            return;
+        }
+        let Some(slot) = slots.get(id) else { return };
+        let lingers = self.lingering.get() < REFUSALS_LINGERING;
+        // It may have made room for another one meanwhile.
+        if slot.place == Place::Counted {
+            slot.place = Place::Refused;
+            self.budget.give_back();
+            self.stats.open.sub(1);
+            self.lingering.set(self.lingering.get() + 1);
+        }
+        let socket = slot.socket;
+        self.refuse(&mut slot.connection, socket, Some(source.ip()));
+        if !lingers {
+            discard(&Raw(socket));
+            Raw(socket).shut();
+        }
+    }
+}
