@@ -4,12 +4,14 @@
  *   eio      reading fails                      eintr    every other read is interrupted
  *   short    a read yields 1000 bytes at most   lookup   resolving the path fails
  *   list     listing fails                      clock    holds the seconds by which the clock is wrong
+ *   busy     every other lease is refused
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +57,19 @@ ssize_t read(int descriptor, void *bytes, size_t count) {
             count = 1000;
     }
     return syscall(SYS_read, descriptor, bytes, count);
+}
+
+int fcntl(int descriptor, int command, ...) {
+    static __thread unsigned turn;
+    va_list arguments;
+    va_start(arguments, command);
+    long argument = va_arg(arguments, long);
+    va_end(arguments);
+    if (command == F_SETLEASE && argument == F_RDLCK && is_struck(descriptor) && is_on("busy") && turn++ % 2 == 0) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return syscall(SYS_fcntl, descriptor, command, argument);
 }
 
 char *realpath(const char *path, char *resolved) {

@@ -140,7 +140,7 @@ pub struct Writing {
     pub since: Instant,
     /// As it was then, if that is known.
     pub state: Option<Mark>,
-    /// It was made, and nothing more is known: it may have come whole.
+    /// It was made, or perhaps closed, and nothing more is known: it may be whole.
     pub is_new: bool,
 }
 

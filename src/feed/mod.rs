@@ -56,6 +56,8 @@ use crate::{
 
 /// A file whose writer never closes is read when it has been still for this long.
 const STILL: Duration = Duration::from_secs(2);
+/// A writer whose close was told of has gone after this long, but for one in a thousand.
+const CLOSING: Duration = Duration::from_millis(1);
 /// A file that has become empty gets this long to be filled.
 const EMPTY: Duration = Duration::from_millis(200);
 /// How often the data directory's own identity is looked at: it may be renamed, replaced, unmounted.
@@ -418,14 +420,17 @@ impl Feed {
     /// it had a name is closed without an event, too.
     fn is_written(&mut self, content: String, path: PathBuf) {
         let state = load::rest(&self.root.join(&path)).map(|(state, _)| state);
-        let new = Writing { since: Instant::now(), state, is_new: false };
+        // Nobody has told of a writer, so it may be one who closes the file: the kernel tells of that a little too early.
+        let is_closing = !self.writing.contains_key(&path);
+        let new = Writing { since: Instant::now(), state, is_new: is_closing };
         let writing = self.writing.entry(path).or_insert(new);
         if writing.state.is_some_and(|before| state.is_some_and(|now| now != before)) {
             writing.since = new.since;
         }
         writing.state = state;
         if writing.is_new {
-            self.soon.entry(content).or_insert(new.since + load::REST);
+            let soon = if is_closing { CLOSING } else { load::REST };
+            self.soon.entry(content).or_insert(new.since + soon);
         }
     }
 
