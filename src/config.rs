@@ -4,14 +4,16 @@
 
 mod file;
 mod quotes;
+mod words;
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use serde::Deserialize;
 
 pub use quotes::Quotes;
 use quotes::QuotesArgs;
+pub use words::{OneLine, Visible};
 
 use crate::listen::{
     Address,
@@ -316,8 +318,12 @@ impl Task {
     ///
     /// # Errors
     /// [`ConfigError`].
-    pub fn parse(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Self, ConfigError> {
-        let cli = Cli::try_parse_from(arguments).map_err(ConfigError::Usage)?;
+    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
+        let arguments: Vec<_> = arguments.into_iter().collect();
+        let cli = Cli::try_parse_from(&arguments).map_err(|error| match error.kind() {
+            ErrorKind::InvalidUtf8 => ConfigError::Value(not_text(&arguments)),
+            _ => ConfigError::Usage(error),
+        })?;
         match cli.command {
             Some(Command::Check { config: None, data: None }) => Err(ConfigError::Value(
                 "check needs --config FILE or --data DIR (cloudia --help tells more)".to_owned(),
@@ -334,6 +340,13 @@ impl Task {
             None => cli.serve.into_task(),
         }
     }
+}
+
+/// Names may be any bytes, everything else is text.
+fn not_text(arguments: &[OsString]) -> String {
+    let odd = arguments.iter().filter(|argument| argument.to_str().is_none());
+    let odd: Vec<_> = odd.map(|argument| format!("{argument:?}")).collect();
+    format!("{} is not UTF-8, which only paths need not be", odd.join(", "))
 }
 
 impl ServeArgs {
@@ -470,26 +483,6 @@ impl ServeArgs {
             return Err("admin-token-file is empty: name a file, or leave it out".to_owned());
         }
         Ok(())
-    }
-}
-
-/// A usage error in one line: what clap says first, and its tip.
-pub struct OneLine<'e>(pub &'e clap::Error);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.to_string();
-        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let first = lines.next().unwrap_or_default();
-        f.write_str(first.strip_prefix("error: ").unwrap_or(first))?;
-        for line in lines.take_while(|line| !line.starts_with("Usage:")) {
-            match line.strip_prefix("tip: ") {
-                Some(tip) => write!(f, "; {tip}")?,
-                None if line.starts_with('[') || line.starts_with("--") => write!(f, " {line}")?,
-                None => {}
-            }
-        }
-        f.write_str(" (cloudia --help tells more)")
     }
 }
 

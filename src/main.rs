@@ -4,7 +4,7 @@ use std::{io::Write, process::ExitCode};
 
 use cloudia::{
     check,
-    config::{ConfigError, OneLine, Task},
+    config::{ConfigError, OneLine, Task, Visible},
     run,
 };
 
@@ -35,6 +35,6 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &impl std::fmt::Display, code: u8) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "cloudia: {error}");
+    let _ = writeln!(std::io::stderr(), "cloudia: {}", Visible(error));
     ExitCode::from(code)
 }

@@ -128,13 +128,13 @@ pub fn run(config: Config) -> Result<(), Error> {
         return Ok(());
     }
     server.stage.set(Stage::Ready);
-    if let Some(predecessor) = &predecessor {
-        predecessor.done()?;
+    let replaced = predecessor.map(Predecessor::done).transpose()?;
+    if replaced.is_some() {
         server.sockets.claim_names();
         server.answer_admin()?;
     }
     // Nobody may be reading; that is no reason to stop.
-    let _ = server.facts(summary, took, rights, predecessor.as_ref()).print(&mut io::stdout().lock());
+    let _ = server.facts(summary, took, rights, replaced.as_deref()).print(&mut io::stdout().lock());
     process::warn_of_small_limits(limit, server.most.in_total);
     process::notify_ready();
 
@@ -287,7 +287,7 @@ impl Server {
         summary: Summary,
         took: Duration,
         rights: Rights,
-        predecessor: Option<&'a Predecessor>,
+        predecessor: Option<&'a str>,
     ) -> Facts<'a> {
         Facts {
             config: &self.config,
@@ -300,7 +300,7 @@ impl Server {
             rights,
             admin_url: self.sockets.admin.as_ref().map(Bound::url),
             max_connections: self.most.in_total,
-            predecessor: predecessor.map(|predecessor| predecessor.process.as_str()),
+            predecessor,
         }
     }
 }

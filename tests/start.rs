@@ -441,3 +441,18 @@ fn the_budget_is_of_all_workers() {
     });
     held.iter_mut().for_each(Conn::assert_open);
 }
+
+/// A terminal would obey them.
+#[test]
+fn no_error_has_control_characters() {
+    use std::os::unix::ffi::OsStrExt;
+    for bytes in
+        [&b"--x\r\x1b[2Jy"[..], b"--listen=\x1b]0;a\x07", b"--data=\x1b[2J", b"--config=\x1b\n", b"--user=\xff\x1b"]
+    {
+        let ended =
+            Command::new(env!("CARGO_BIN_EXE_cloudia")).arg(std::ffi::OsStr::from_bytes(bytes)).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{said:?}");
+        assert!(said.ends_with('\n') && !said.trim_end_matches('\n').contains(char::is_control), "{said:?}");
+    }
+}

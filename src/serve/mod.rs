@@ -281,7 +281,7 @@ impl Connection {
         desk.out.clear();
         let Desk { store, clock, stats, draining, refusals, out, .. } = desk;
         let site = Site { store, clock, stats, draining: *draining, nudge: None, refusals: refusals.as_ref() };
-        exchange::refuse(status, input.starts_with(b"HEAD "), input, &site, out);
+        exchange::refuse(status, begins_with_head(input), input, &site, out);
         // A socket that takes nothing now has no one who reads at its other end.
         if let Ok(sent) = socket.send(&desk.out) {
             desk.stats.sent_bytes.add(sent as u64);
@@ -527,6 +527,13 @@ impl Connection {
         }
         Wait::Readable
     }
+}
+
+/// Whether what has come of a request, behind empty lines, is of a HEAD.
+fn begins_with_head(input: &[u8]) -> bool {
+    let (lines, _) = input.as_chunks::<2>();
+    let empty = lines.iter().take_while(|line| *line == b"\r\n").count();
+    input[2 * empty..].starts_with(b"HEAD ")
 }
 
 /// How long `len` bytes may take, however steadily they come or go.

@@ -160,15 +160,15 @@ impl Predecessor {
         }
     }
 
-    /// Tells it that it is replaced.
+    /// Tells it that it is replaced. Its process.
     ///
     /// # Errors
     /// When it has not waited for that, and goes on.
-    pub(super) fn done(&self) -> Result<(), Error> {
+    pub(super) fn done(self) -> Result<String, Error> {
         let is_told = self.wire.send("done", &[]).is_ok();
         // If it is gone it need not know.
         let goes_on = || self.process.parse().is_ok_and(|number| connect(&name_of_process(number)).is_ok());
-        if is_told || !goes_on() { Ok(()) } else { Err(self.refused("it has not waited, and goes on")) }
+        if is_told || !goes_on() { Ok(self.process) } else { Err(self.refused("it has not waited, and goes on")) }
     }
 
     fn failed(&self, error: &io::Error) -> Error {
