@@ -8,7 +8,6 @@ use super::status::Status;
 use crate::limits::REFUSALS_TOLD;
 
 /// What was noted.
-#[derive(Default)]
 pub struct Refusals {
     left: Cell<u32>,
     withheld: Cell<u64>,
@@ -22,6 +21,12 @@ pub struct Refusal {
     pub status: Status,
     /// The head of the request, as far as it had come, whatever it was.
     pub head: Vec<u8>,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self { left: Cell::new(REFUSALS_TOLD), withheld: Cell::default(), last: RefCell::default() }
+    }
 }
 
 impl Refusals {
