@@ -10,6 +10,7 @@
 //! - [`start`], [`stop`], [`drain`]: what is refused and how, what is said, signals, restarts, and what happens before the end.
 //! - [`takeover`], `takeover_…`, [`activation`]: a server in another's place, by a flag, a signal or a service manager, with
 //!   [`pollers`] that should not notice. [`public`] is for servers of other users.
+//! - [`unit`]: the unit of systemd.
 //! - [`deadlines`], [`exchange`]: the connection without a network, every deadline and every cut.
 //! - [`wire9_targets`] to [`wire9_stamps`], `quotes…`: quotes; [`quotes`] is what their tests share.
 //! - [`quotes_model`]: markets and lists in random steps against [`model::quotes`], [`quotes_lists`] the cache of their answers.
@@ -83,6 +84,7 @@ mod takeover_signal;
 mod takeover_state;
 mod ticker;
 mod tidy;
+mod unit;
 mod witness;
 
 mod wire10_admin;

@@ -27,7 +27,7 @@ struct Call {
 ///
 /// # Panics
 /// When strace is missing or broken: then something can be done about it.
-fn may_trace() -> bool {
+pub(crate) fn may_trace() -> bool {
     let tried = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
     let tried = tried.unwrap_or_else(|why| panic!("strace: {why}; tools/test installs it (apt-get install strace)"));
     let said = String::from_utf8_lossy(&tried.stderr);
