@@ -322,7 +322,8 @@ fn a_read_fails() {
         let mut witness = Witness::new(&server, "/struck.txt");
         witness.watching(&[version(0)], || {
             faults.on(fault, "");
-            site.file("struck.txt", version(1).unwrap());
+            // In one step: of two states of the file two would be told.
+            fs::write(site.data().join("struck.txt"), version(1).unwrap()).unwrap();
             wait_until("the refusal to be told", || told(&server, "struck.txt") > 0);
             assert_prompt(&server, &site);
         });
