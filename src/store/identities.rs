@@ -31,8 +31,9 @@ pub enum Provided {
 }
 
 /// The inflated contents of a store.
-#[derive(Default)]
 pub struct Identities {
+    /// Bytes of contents that are kept.
+    room: usize,
     has_thread: AtomicBool,
     state: Mutex<State>,
     wanted: Condvar,
@@ -68,13 +69,13 @@ impl State {
         content.upgrade().filter(|_| lender.upgrade().is_some_and(|lender| Arc::ptr_eq(&lender, entry)))
     }
 
-    /// Keeps a content, in the place of the oldest ones.
-    fn keep(&mut self, entry: &Arc<Entry>, content: Arc<Content>) {
+    /// Keeps a content, in the place of the oldest ones where there is no `room` for all.
+    fn keep(&mut self, entry: &Arc<Entry>, content: Arc<Content>, room: usize) {
         let len = content.len();
         entry.set_inflated(Some(content));
         self.kept.push_back((Arc::downgrade(entry), len));
         self.bytes += len;
-        while self.bytes > IDENTITIES && self.kept.len() > 1 {
+        while self.bytes > room && self.kept.len() > 1 {
             let Some((oldest, len)) = self.kept.pop_front() else { break };
             self.bytes -= len;
             if let Some(oldest) = oldest.upgrade()
@@ -94,21 +95,41 @@ impl State {
     }
 }
 
+impl Default for Identities {
+    fn default() -> Self {
+        Self::with_room(IDENTITIES)
+    }
+}
+
 impl Identities {
+    /// None, and room for so many bytes of them.
+    pub fn with_room(room: usize) -> Self {
+        Self { room, has_thread: AtomicBool::default(), state: Mutex::default(), wanted: Condvar::default() }
+    }
+
     /// Inflates large contents on this thread from now on, for ever.
     pub fn serve(&self) {
-        self.has_thread.store(true, Ordering::Release);
+        self.defer();
         loop {
-            let mut state = self.wanted.wait_while(self.state(), |state| state.jobs.is_empty());
-            let job = state.as_mut().map_or(None, |state| state.jobs.pop_front());
-            drop(state);
-            if let Some((entry, nudges)) = job {
-                if entry.inflated().is_none() {
-                    self.inflate(&entry);
-                }
-                nudges.iter().for_each(|nudge| nudge());
-            }
+            drop(self.wanted.wait_while(self.state(), |state| state.jobs.is_empty()));
+            self.serve_one();
         }
+    }
+
+    /// Large contents are left to whoever calls [`Identities::serve_one`] from now on.
+    pub fn defer(&self) {
+        self.has_thread.store(true, Ordering::Release);
+    }
+
+    /// Inflates the content that has waited for longest. Whether there was one.
+    pub fn serve_one(&self) -> bool {
+        let job = self.state().jobs.pop_front();
+        let Some((entry, nudges)) = job else { return false };
+        if entry.inflated().is_none() {
+            self.inflate(&entry);
+        }
+        nudges.iter().for_each(|nudge| nudge());
+        true
     }
 
     /// Makes the content of `entry` available. Without a nudge it is done at once, however long it takes.
@@ -119,7 +140,7 @@ impl Identities {
         let entry = entry.share();
         let mut state = self.state();
         if let Some(content) = state.lent(&entry) {
-            state.keep(&entry, content);
+            state.keep(&entry, content, self.room);
             return Provided::Ready;
         }
         drop(state);
@@ -138,7 +159,7 @@ impl Identities {
         let Some(content) = inflate(entry) else {
             return false;
         };
-        self.state().keep(entry, Arc::new(Content::new(content)));
+        self.state().keep(entry, Arc::new(Content::new(content)), self.room);
         true
     }
 

@@ -49,10 +49,15 @@ impl Store {
 
     /// A store without entries, whose quotes will be answered as `terms` say.
     pub fn with_terms(terms: Terms) -> Self {
+        Self::with_identities(terms, Identities::default())
+    }
+
+    /// The same, which inflates what is asked for into `identities`.
+    pub fn with_identities(terms: Terms, identities: Identities) -> Self {
         let hasher = RandomState::new();
         let shard = |_| ArcSwap::from_pointee(Names::with_hasher(hasher.clone()));
         let shards = (0..STORE_SHARDS).map(shard).collect();
-        Self { identities: Identities::default(), quotes: Quotes::new(terms), hasher, shards }
+        Self { identities, quotes: Quotes::new(terms), hasher, shards }
     }
 
     /// The current version of `key`.

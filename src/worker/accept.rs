@@ -133,7 +133,7 @@ impl Worker {
             Place::Counted => self.stats.open.add(1),
             _ => self.lingering.set(self.lingering.get() + 1),
         }
-        let slot = Slot { socket: raw, wait: Wait::Readable, place, connection };
+        let slot = Slot { socket: Raw(raw), wait: Wait::Readable, place, connection };
         let mut slots = self.slots.borrow_mut();
         let id = slots.insert(slot, client.filter(|_| within));
         if let Some(peer) = peer.filter(|_| self.tells_refused) {

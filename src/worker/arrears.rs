@@ -6,15 +6,16 @@
 
 use std::collections::HashMap;
 
-use super::{slots::Slots, socket::Raw};
+use super::slots::Slots;
 use crate::{
     limits::UNFINISHED_BYTES,
-    serve::{Desk, Tick},
+    serve::{Desk, Socket, Tick},
 };
 
 /// What the connections of a worker hold besides their places.
-#[derive(Default)]
-pub(super) struct Arrears {
+pub struct Arrears {
+    /// The most that they may hold.
+    bound: usize,
     bytes: usize,
     /// Bodies that only connections hold, by where they lie: their bytes, and how many connections.
     pinned: HashMap<usize, (usize, u32), ahash::RandomState>,
@@ -25,9 +26,20 @@ pub(super) struct Arrears {
 /// A connection that holds less on its own is not worth cutting.
 const WORTH: usize = 4096;
 
+impl Default for Arrears {
+    fn default() -> Self {
+        Self::with_bound(UNFINISHED_BYTES)
+    }
+}
+
 impl Arrears {
+    /// Nothing is held, and so many bytes may be.
+    pub fn with_bound(bound: usize) -> Self {
+        Self { bound, bytes: 0, pinned: HashMap::default(), holders: Vec::new() }
+    }
+
     /// Counts what `slots` hold. The bytes.
-    pub(super) fn count(&mut self, slots: &mut Slots) -> usize {
+    pub fn count<S: Socket>(&mut self, slots: &mut Slots<S>) -> usize {
         (self.bytes, self.pinned) = (0, HashMap::default());
         self.holders.clear();
         for (id, slot) in slots.iter_mut() {
@@ -50,8 +62,8 @@ impl Arrears {
 
     /// Cuts a connection, while what was counted is over the bound. What it held, to be freed elsewhere; None: there is none to
     /// cut. The others should have their turn before the next one.
-    pub(super) fn cut_one(&mut self, slots: &mut Slots, desk: &Desk) -> Option<Box<dyn Send>> {
-        while self.bytes > UNFINISHED_BYTES {
+    pub fn cut_one<S: Socket>(&mut self, slots: &mut Slots<S>, desk: &Desk) -> Option<Box<dyn Send>> {
+        while self.bytes > self.bound {
             let (deadline, id) = self.holders.pop()?;
             let slot = slots.get(id).filter(|slot| slot.connection.deadline() == deadline);
             let Some(slot) = slot else { continue };
@@ -65,7 +77,7 @@ impl Arrears {
                 }
             });
             self.bytes = self.bytes.saturating_sub(own);
-            if let Some(held) = slot.connection.abandon(&Raw(slot.socket)) {
+            if let Some(held) = slot.connection.abandon(&slot.socket) {
                 desk.count_cut();
                 return Some(held);
             }

@@ -8,11 +8,14 @@
 use std::{
     cell::{Cell, RefCell},
     io,
-    os::fd::RawFd,
     task::Waker,
 };
 
-use super::{slots::Slots, socket::Raw, told};
+use super::{
+    slots::Slots,
+    socket::{Endpoint, Raw},
+    told,
+};
 use crate::{
     limits::{DEFERRED_ANSWER, RECEIVE, SIDE_BY_SIDE},
     listen::trusted::Trusted,
@@ -20,9 +23,8 @@ use crate::{
 };
 
 /// Connections that are ready.
-#[derive(Default)]
-pub(super) struct Batch {
-    ready: Vec<(u32, RawFd, Waker)>,
+pub struct Batch<S = Raw> {
+    ready: Vec<(u32, S, Waker)>,
     /// What was received, one behind the other.
     inbox: Vec<u8>,
     received: Vec<(io::Result<usize>, usize)>,
@@ -37,28 +39,32 @@ struct Outbox {
     ends: Vec<(usize, usize)>,
 }
 
-impl Batch {
+impl<S> Default for Batch<S> {
+    fn default() -> Self {
+        Self { ready: Vec::new(), inbox: Vec::new(), received: Vec::new(), outbox: Outbox::default() }
+    }
+}
+
+impl<S: Endpoint> Batch<S> {
     /// Notes a connection that is ready. The waker is called when it has been served.
-    pub(super) fn push(&mut self, id: u32, socket: RawFd, waker: Waker) {
+    pub fn push(&mut self, id: u32, socket: S, waker: Waker) {
         self.ready.push((id, socket, waker));
     }
 
     /// There is none.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.ready.is_empty()
     }
 
-    /// Serves all. What each of them then waits for is noted in its slot.
-    pub(super) fn serve(&mut self, slots: &mut Slots, desk: &mut Desk, trusted: &Trusted) {
-        desk.clock.refresh();
+    /// Serves all, at the time of the desk. What each of them then waits for is noted in its slot.
+    pub fn serve(&mut self, slots: &mut Slots<S>, desk: &mut Desk, trusted: &Trusted) {
         let Self { ready, inbox, received, outbox } = self;
         for some in ready.chunks(SIDE_BY_SIDE) {
             receive(some, inbox, received);
-            for (place, ((id, socket, _), (result, at))) in some.iter().zip(received.drain(..)).enumerate() {
+            for (place, ((id, raw, _), (result, at))) in some.iter().zip(received.drain(..)).enumerate() {
                 let Some(slot) = slots.get(*id) else { continue };
                 let input = result.map(|len| &inbox[at..at + len]);
-                let socket =
-                    Served { raw: Raw(*socket), place, input: Cell::new(Some(input)), outbox: RefCell::new(outbox) };
+                let socket = Served { raw, place, input: Cell::new(Some(input)), outbox: RefCell::new(outbox) };
                 slot.wait = slot.connection.on_ready(&socket, desk);
                 if desk.refusals.is_some() {
                     told::tell(desk, trusted, slots.source(*id));
@@ -70,11 +76,11 @@ impl Batch {
     }
 }
 
-fn receive(some: &[(u32, RawFd, Waker)], inbox: &mut Vec<u8>, received: &mut Vec<(io::Result<usize>, usize)>) {
+fn receive<S: Socket>(some: &[(u32, S, Waker)], inbox: &mut Vec<u8>, received: &mut Vec<(io::Result<usize>, usize)>) {
     inbox.resize(SIDE_BY_SIDE * RECEIVE, 0);
     let mut at = 0;
     for (_, socket, _) in some {
-        let result = Raw(*socket).receive(&mut inbox[at..at + RECEIVE]);
+        let result = socket.receive(&mut inbox[at..at + RECEIVE]);
         let len = result.as_ref().map_or(0, |len| *len);
         received.push((result, at));
         at += len;
@@ -82,14 +88,14 @@ fn receive(some: &[(u32, RawFd, Waker)], inbox: &mut Vec<u8>, received: &mut Vec
 }
 
 impl Outbox {
-    fn send(&mut self, some: &[(u32, RawFd, Waker)], slots: &mut Slots, desk: &mut Desk) {
+    fn send<S: Endpoint>(&mut self, some: &[(u32, S, Waker)], slots: &mut Slots<S>, desk: &mut Desk) {
         let mut start = 0;
         for (place, end) in self.ends.drain(..) {
             let (id, socket, _) = &some[place];
             let answers = &self.bytes[start..end];
             start = end;
             let Some(slot) = slots.get(*id) else { continue };
-            match Raw(*socket).send_bytes(answers) {
+            match socket.send_bytes(answers) {
                 Ok(sent) => {
                     if let Some(wait) = slot.connection.on_sent(answers, sent, desk) {
                         slot.wait = wait;
@@ -103,14 +109,14 @@ impl Outbox {
 }
 
 /// A socket from which something was received, and whose answers are sent with those of others.
-struct Served<'b> {
-    raw: Raw,
+struct Served<'b, S> {
+    raw: &'b S,
     place: usize,
     input: Cell<Option<io::Result<&'b [u8]>>>,
     outbox: RefCell<&'b mut Outbox>,
 }
 
-impl Socket for Served<'_> {
+impl<S: Socket> Socket for Served<'_, S> {
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.input.take() {
             Some(input) => {

@@ -123,7 +123,7 @@ impl Worker {
             self.stats.open.sub(1);
             self.lingering.set(self.lingering.get() + 1);
         }
-        let socket = slot.socket;
+        let socket = slot.socket.0;
         self.refuse(&mut slot.connection, socket, Some(source.ip()));
         if !lingers {
             discard(&Raw(socket));

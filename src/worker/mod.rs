@@ -5,14 +5,14 @@
 //! looks at its table of deadlines when its one timer ticks.
 
 mod accept;
-mod arrears;
-mod batch;
+pub mod arrears;
+pub mod batch;
 mod budget;
 mod control;
 mod descriptors;
 mod introduced;
-mod slots;
-mod socket;
+pub mod slots;
+pub mod socket;
 mod told;
 
 use std::{
@@ -32,7 +32,7 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 
 use arrears::Arrears;
 use batch::Batch;
-pub use budget::Budget;
+pub use budget::{Budget, Client};
 pub use control::{Control, Order};
 pub use descriptors::probe_own_descriptors;
 use descriptors::{own_descriptors, own_listener};
@@ -288,6 +288,7 @@ async fn relay(worker: Rc<Worker>) {
             Poll::Pending
         })
         .await;
+        worker.desk.borrow_mut().clock.refresh();
         worker.batch.borrow_mut().serve(&mut worker.slots.borrow_mut(), &mut worker.desk.borrow_mut(), &worker.trusted);
         worker.giving_way.borrow_mut().drain(..).for_each(Waker::wake);
     }
@@ -329,7 +330,7 @@ impl Worker {
         };
         let mut desk = self.desk.borrow_mut();
         desk.clock.refresh();
-        let wait = slot.connection.on_ready(&Raw(slot.socket), &mut desk);
+        let wait = slot.connection.on_ready(&slot.socket, &mut desk);
         told::tell(&desk, &self.trusted, slots.source(id));
         wait
     }
@@ -344,10 +345,10 @@ impl Worker {
         for id in slots.numbers() {
             let Some(slot) = slots.get(id) else { continue };
             if slot.connection.deadline() <= desk.tick {
-                slot.connection.on_deadline(&Raw(slot.socket), &mut desk);
+                slot.connection.on_deadline(&slot.socket, &mut desk);
                 told::tell(&desk, &self.trusted, slots.source(id));
             } else if closing.is_some_and(|(turn, turns)| id % turns < turn) {
-                slot.connection.close_if_idle(&Raw(slot.socket));
+                slot.connection.close_if_idle(&slot.socket);
             }
         }
         let held = self.arrears.borrow_mut().count(&mut slots) + slots.len() * CONNECTION_BYTES;
@@ -374,7 +375,7 @@ impl Worker {
             if std::mem::replace(&mut noted, true) {
                 return Poll::Ready(self.slots.borrow_mut().get(id).map_or(Wait::Closed, |slot| slot.wait));
             }
-            self.batch.borrow_mut().push(id, socket, context.waker().clone());
+            self.batch.borrow_mut().push(id, Raw(socket), context.waker().clone());
             self.wake_relay();
             Poll::Pending
         })
@@ -477,7 +478,7 @@ impl Worker {
         for (_, slot) in self.slots.borrow_mut().iter_mut() {
             // No other answer is cut: what the kernel has of it whole, it sends.
             if slot.connection.is_answering() {
-                slot.connection.abandon(&Raw(slot.socket));
+                slot.connection.abandon(&slot.socket);
             }
         }
         self.ended.set(true);
@@ -489,7 +490,7 @@ impl Worker {
 
 /// Of the connections that stay idle while a worker drains, those of the first so many numbers of so many are to be closed
 /// now: none in the first half of the grace, when whoever polls has time to be told so with an answer, all before its end.
-fn closing(since: Tick, grace: Tick, now: Tick) -> Option<(u32, u32)> {
+pub fn closing(since: Tick, grace: Tick, now: Tick) -> Option<(u32, u32)> {
     let first = grace / 2 + 1;
     let turns = grace.saturating_sub(first + 1).max(1);
     let turn = now.checked_sub(since.saturating_add(first))?;

@@ -1,17 +1,16 @@
 //! The connections of a worker, by number.
 
-use std::{collections::HashMap, net::IpAddr, os::fd::RawFd};
+use std::{collections::HashMap, net::IpAddr};
 
 use super::{budget::Client, socket::Raw};
 use crate::{
     limits::EVICTION_CANDIDATES,
-    serve::{Connection, Patience, Tick, Wait},
+    serve::{Connection, Patience, Socket, Tick, Wait},
 };
 
-/// The connections by number, with the numbers that are free.
-#[derive(Default)]
-pub(super) struct Slots {
-    list: Vec<Option<Slot>>,
+/// The connections by number, with the numbers that are free. Their sockets are the kernel's, but where a simulation has its own.
+pub struct Slots<S = Raw> {
+    list: Vec<Option<Slot<S>>>,
     free: Vec<u32>,
     /// Whose they are, by number, where clients are counted.
     clients: Vec<Option<Client>>,
@@ -24,17 +23,20 @@ pub(super) struct Slots {
 }
 
 /// One connection.
-pub(super) struct Slot {
-    pub(super) socket: RawFd,
+pub struct Slot<S = Raw> {
+    /// Its socket, which somebody else owns.
+    pub socket: S,
     /// What it waits for, once it has been served.
-    pub(super) wait: Wait,
-    pub(super) place: Place,
-    pub(super) connection: Connection,
+    pub wait: Wait,
+    /// Whether it counts.
+    pub place: Place,
+    /// What is known of it.
+    pub connection: Connection,
 }
 
 /// Whether a connection counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub enum Place {
     /// It has a place in the budget.
     Counted,
     /// It was refused, and lingers.
@@ -43,9 +45,22 @@ pub(super) enum Place {
     Ceded,
 }
 
-impl Slots {
+impl<S> Default for Slots<S> {
+    fn default() -> Self {
+        Self {
+            list: Vec::new(),
+            free: Vec::new(),
+            clients: Vec::new(),
+            sources: HashMap::new(),
+            idle: Vec::new(),
+            looked: None,
+        }
+    }
+}
+
+impl<S: Socket> Slots<S> {
     /// Takes in a connection. Its number.
-    pub(super) fn insert(&mut self, slot: Slot, client: Option<Client>) -> u32 {
+    pub fn insert(&mut self, slot: Slot<S>, client: Option<Client>) -> u32 {
         let id = match self.free.pop() {
             Some(id) => {
                 self.list[id as usize] = Some(slot);
@@ -64,7 +79,7 @@ impl Slots {
     }
 
     /// Notes whose connection it is.
-    pub(super) fn set_client(&mut self, id: u32, client: Client) {
+    pub fn set_client(&mut self, id: u32, client: Client) {
         if self.clients.len() < self.list.len() {
             self.clients.resize(self.list.len(), None);
         }
@@ -72,25 +87,27 @@ impl Slots {
     }
 
     /// Notes where a connection comes from.
-    pub(super) fn set_source(&mut self, id: u32, source: IpAddr) {
+    pub fn set_source(&mut self, id: u32, source: IpAddr) {
         self.sources.insert(id, source);
     }
 
     /// Where a connection comes from, if that was noted.
-    pub(super) fn source(&self, id: u32) -> Option<IpAddr> {
+    pub fn source(&self, id: u32) -> Option<IpAddr> {
         self.sources.get(&id).copied()
     }
 
-    pub(super) fn get(&mut self, id: u32) -> Option<&mut Slot> {
+    /// A connection by its number.
+    pub fn get(&mut self, id: u32) -> Option<&mut Slot<S>> {
         self.list.get_mut(id as usize)?.as_mut()
     }
 
     /// Whose connection it is, once.
-    pub(super) fn take_client(&mut self, id: u32) -> Option<Client> {
+    pub fn take_client(&mut self, id: u32) -> Option<Client> {
         self.clients.get_mut(id as usize)?.take()
     }
 
-    pub(super) fn remove(&mut self, id: u32) -> Option<Slot> {
+    /// Takes a connection out; its number is free then.
+    pub fn remove(&mut self, id: u32) -> Option<Slot<S>> {
         let slot = self.list.get_mut(id as usize)?.take()?;
         self.free.push(id);
         if !self.sources.is_empty() {
@@ -99,21 +116,23 @@ impl Slots {
         Some(slot)
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How many there are.
+    pub fn len(&self) -> usize {
         self.list.len() - self.free.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Numbers, among which are those of all connections.
-    pub(super) fn numbers(&self) -> std::ops::Range<u32> {
+    pub fn numbers(&self) -> std::ops::Range<u32> {
         0..self.list.len() as u32
     }
 
     /// All of them, with their numbers.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Slot)> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Slot<S>)> {
         (0..).zip(&mut self.list).filter_map(|(id, slot)| Some((id, slot.as_mut()?)))
     }
 
@@ -121,12 +140,12 @@ impl Slots {
     /// there is one.
     ///
     /// A look through all of them finds many. There is at most one in a tick.
-    pub(super) fn evict_longest_idle(&mut self, patience: &Patience, now: Tick) -> Option<u32> {
+    pub fn evict_longest_idle(&mut self, patience: &Patience, now: Tick) -> Option<u32> {
         loop {
             while let Some((since, id)) = self.idle.pop() {
                 let Some(slot) = self.get(id) else { continue };
                 let is_still_idle = slot.place == Place::Counted && slot.connection.idle_since(patience) == Some(since);
-                if is_still_idle && slot.connection.close_if_idle(&Raw(slot.socket)) {
+                if is_still_idle && slot.connection.close_if_idle(&slot.socket) {
                     return Some(id);
                 }
             }
@@ -139,7 +158,7 @@ impl Slots {
 
     fn look_for_idle(&mut self, patience: &Patience, now: Tick) {
         let mut idle = std::mem::take(&mut self.idle);
-        let since = |slot: &Slot| slot.connection.idle_since(patience).filter(|since| *since < now);
+        let since = |slot: &Slot<S>| slot.connection.idle_since(patience).filter(|since| *since < now);
         idle.extend(
             self.iter_mut()
                 .filter(|(_, slot)| slot.place == Place::Counted)

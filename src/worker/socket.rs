@@ -48,15 +48,20 @@ impl Ready {
     }
 }
 
-/// A socket by its number, for the time of one call.
-pub struct Raw(pub RawFd);
-
-impl Raw {
+/// A socket that answers are sent to which were collected with those of others.
+pub trait Endpoint: Socket {
     /// Hands the front of `bytes` to the kernel, as much as it takes at once, which may be nothing.
     ///
     /// # Errors
     /// When the connection is gone.
-    pub fn send_bytes(&self, bytes: &[u8]) -> io::Result<usize> {
+    fn send_bytes(&self, bytes: &[u8]) -> io::Result<usize>;
+}
+
+/// A socket by its number, for the time of one call.
+pub struct Raw(pub RawFd);
+
+impl Endpoint for Raw {
+    fn send_bytes(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match rustix::net::send(self.borrow(), bytes, SendFlags::NOSIGNAL) {
                 Err(rustix::io::Errno::AGAIN) => return Ok(0),
@@ -65,7 +70,9 @@ impl Raw {
             }
         }
     }
+}
 
+impl Raw {
     /// As [`Socket::receive`], but what is received stays there.
     ///
     /// # Errors

@@ -41,6 +41,8 @@ pub struct Board {
     stats: Arc<FeedStats>,
     charset: Charset,
     memory_limit: u64,
+    /// Where the time is read, in seconds since 1970.
+    clock: Box<dyn Fn() -> u64 + Send>,
     is_closed: bool,
     is_successor: bool,
     /// The market that is published next; between changes it is the one that is.
@@ -147,6 +149,7 @@ impl Board {
             stats,
             charset,
             memory_limit: memory_limit.unwrap_or(u64::MAX),
+            clock: Box::new(unix_now),
             is_closed: false,
             is_successor: false,
             next,
@@ -161,6 +164,11 @@ impl Board {
             matcher: Matcher::default(),
             told: Told::default(),
         }
+    }
+
+    /// The same board by another clock.
+    pub fn with_clock(self, clock: impl Fn() -> u64 + Send + 'static) -> Self {
+        Self { clock: Box::new(clock), ..self }
     }
 
     /// Publishes changes of tables, all at once, each as of its own time.
@@ -361,7 +369,7 @@ impl Board {
     /// and what was there until then could have been sent under its stamp.
     fn swap(&mut self, publications: &HashMap<When, Arc<Publication>, RandomState>) {
         self.retired = Some(self.store.quotes().store(Arc::new(self.next.clone())));
-        let now = unix_now();
+        let now = (self.clock)();
         let published = self.stamp(now);
         for (when, publication) in publications {
             let stamp = match when {
