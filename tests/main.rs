@@ -75,6 +75,7 @@ mod quotes_lists;
 mod quotes_model;
 mod quotes_snapshot;
 mod quotes_socket;
+mod simulation;
 mod start;
 mod stop;
 mod strace;

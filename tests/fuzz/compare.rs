@@ -30,7 +30,7 @@ impl Judge {
     }
 
     /// Compares the first answer of `sent`. How many bytes it is.
-    fn answer(&mut self, expected: &Answer, sent: &[u8]) -> Result<usize, String> {
+    pub(crate) fn answer(&mut self, expected: &Answer, sent: &[u8]) -> Result<usize, String> {
         let head_len = find(sent, b"\r\n\r\n").ok_or_else(|| format!("no {}: {}", expected.status, start_of(sent)))?;
         let head = latin1(&sent[..head_len]);
         let body = &sent[head_len + 4..];

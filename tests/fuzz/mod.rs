@@ -4,11 +4,11 @@
 //! [`connections_answer_as_the_model_answers`] a whole connection, with every cut and every full socket, to
 //! [`model::talk`]. A failure prints its seed and the shortest input found that still fails.
 
-mod compare;
-mod grammar;
+pub(crate) mod compare;
+pub(crate) mod grammar;
 mod sample;
 mod socket;
-mod values;
+pub(crate) mod values;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -72,7 +72,7 @@ impl Sample {
         let etag = latin1(entry.etag());
         self.store.apply([Change::Put(path.trim_start_matches('/').as_bytes().into(), entry)]);
         let file = File { content, content_type, stamp, etag, deflate, br, zstd };
-        self.site.files.insert(latin1(path.as_bytes()), file);
+        self.site.files.insert(latin1(path.as_bytes()), Arc::new(file));
         self
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn any_file<'s>(rng: &mut Rng, site: &'s Site) -> (&'s str, &'s File)
     // The large one would fill every pipeline.
     paths.retain(|path| *path != "/large.txt" || one_in(rng, 4));
     let path = pick(rng, &paths);
-    (path, &site.files[path])
+    (path, &*site.files[path])
 }
 
 /// A target that leads to `path`, or nearly.

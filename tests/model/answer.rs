@@ -13,7 +13,7 @@ use super::{
 use crate::conn::{http_date, parse_date};
 
 /// A status without anything of a file, and its line as the body.
-pub(super) fn error(status: u16, site: &Site) -> Answer {
+pub(crate) fn error(status: u16, site: &Site) -> Answer {
     let text = format!("{status} {}\n", reason(status));
     let lifetime = if status == 404 || status == 301 { "max-age=1" } else { "no-store" };
     bare(status, site)
@@ -38,13 +38,12 @@ impl Answer {
 }
 
 /// Section 3 and RFC 9110: syntax, method, resource, preconditions, range.
-pub(super) fn answer(request: &Head, site: &Site) -> Answer {
-    let allow = "GET, HEAD, OPTIONS";
+pub(crate) fn answer(request: &Head, site: &Site) -> Answer {
     if request.method == "CONNECT" {
-        return error(405, site).with("Allow", allow);
+        return allow(405, site);
     }
     if request.method == "OPTIONS" && request.target == "*" {
-        return bare(204, site).with("Allow", allow);
+        return allow(204, site);
     }
     let Some((path, query)) = target::split(&request.target) else {
         return error(400, site);
@@ -57,8 +56,8 @@ pub(super) fn answer(request: &Head, site: &Site) -> Answer {
     };
     match request.method.as_str() {
         "GET" | "HEAD" => {}
-        "OPTIONS" => return bare(204, site).with("Allow", allow),
-        _ => return error(405, site).with("Allow", allow),
+        "OPTIONS" => return allow(204, site),
+        _ => return allow(405, site),
     }
     match found {
         Found::File(file) => answer_file(request, file, target::max_age(query.as_deref()), site),
@@ -82,7 +81,14 @@ fn not_found(request: &Head, page: &File, site: &Site) -> Answer {
     if coding == "identity" { answer } else { answer.with("Content-Encoding", coding) }
 }
 
-fn answer_file(request: &Head, file: &File, max_age: u128, site: &Site) -> Answer {
+/// 204 or 405, which say what is allowed.
+pub(crate) fn allow(status: u16, site: &Site) -> Answer {
+    let answer = if status == 204 { bare(status, site) } else { error(status, site) };
+    answer.with("Allow", "GET, HEAD, OPTIONS")
+}
+
+/// GET or HEAD of `file`.
+pub(crate) fn answer_file(request: &Head, file: &File, max_age: u128, site: &Site) -> Answer {
     let len = file.content.len();
     let asked = match request.once("range") {
         Some(value) if request.method == "GET" && weight_of("identity", request) != Some(0) => range::read(value, len),

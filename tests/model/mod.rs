@@ -1,17 +1,20 @@
 //! The server a second time: slow, obvious, and written from the wire contract alone.
 //!
-//! [`talk`] takes all the bytes of a client and says what it must be sent for them. Everything is a string with one
+//! [`talk`] takes all the bytes of a client and says what it must be sent for them, [`next`] takes one request after the other. Everything is a string with one
 //! character a byte, a list or a map; nothing is shared with `src/serve`, and nothing here is fast. Where the contract
 //! leaves a choice, a comment says which one was made.
 
-mod answer;
+pub(crate) mod answer;
 mod body;
 pub(crate) mod head;
 pub(crate) mod quotes;
 mod range;
 mod target;
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use body::Reading;
 use head::{Framing, Head, Verdict};
@@ -21,7 +24,7 @@ pub(crate) struct Site {
     /// Seconds since 1970.
     pub(crate) now: u64,
     /// By decoded path, one character a byte.
-    pub(crate) files: HashMap<String, File>,
+    pub(crate) files: HashMap<String, Arc<File>>,
 }
 
 /// One version of one path.
@@ -80,41 +83,71 @@ pub(crate) fn talk(stream: &[u8], site: &Site) -> Talk {
     let mut answers = Vec::new();
     let mut at = 0;
     loop {
-        let (head, len) = match head::read(&stream[at..]) {
-            Verdict::Partial { .. } => return Talk { answers, end: End::Open },
-            Verdict::Refused { status, to_head } => {
-                answers.push(answer::error(status, site).closing().for_method(to_head));
-                return Talk { answers, end: End::Drained };
-            }
-            Verdict::Whole { head, len } => (head, len),
-        };
-        at += len;
-        let reading = match head.framing() {
-            Framing::None => Reading::Whole(0),
-            // The client waits for a word before it sends its body: it gets the last one.
-            _ if head.expects_continue() => Reading::TooLong,
-            framing => body::read(framing, &stream[at..]),
-        };
-        let to_head = head.method == "HEAD";
-        match reading {
-            // Nothing is answered before the body has come.
-            Reading::Unfinished => return Talk { answers, end: End::Open },
-            Reading::Malformed => {
-                answers.push(answer::error(400, site).closing().for_method(to_head));
-                return Talk { answers, end: End::Drained };
-            }
-            Reading::TooLong => {
-                answers.push(answer::answer(&head, site).closing().for_method(to_head));
-                return Talk { answers, end: End::Drained };
-            }
-            Reading::Whole(body) => at += body,
-        }
-        let (answer, end) = persist(&head, answer::answer(&head, site));
-        answers.push(answer.for_method(to_head));
+        let Some((request, len)) = next(&stream[at..]) else { return Talk { answers, end: End::Open } };
+        let (answer, end) = request.answer(site);
+        answers.push(answer);
         if end != End::Open {
             return Talk { answers, end };
         }
+        at += len;
     }
+}
+
+/// A request as far as it has come, once it can be answered.
+pub(crate) enum Request {
+    /// It came as a whole.
+    Whole(Head),
+    /// Its body is not read.
+    Unread(Head),
+    /// It is refused for the way it is framed.
+    Refused { status: u16, to_head: bool },
+}
+
+/// The request at the front of a stream, and its bytes. None: more bytes are needed.
+pub(crate) fn next(stream: &[u8]) -> Option<(Request, usize)> {
+    let (head, len) = match head::read(stream) {
+        Verdict::Partial { .. } => return None,
+        Verdict::Refused { status, to_head } => return Some((Request::Refused { status, to_head }, stream.len())),
+        Verdict::Whole { head, len } => (head, len),
+    };
+    let reading = match head.framing() {
+        Framing::None => Reading::Whole(0),
+        // The client waits for a word before it sends its body: it gets the last one.
+        _ if head.expects_continue() => Reading::TooLong,
+        framing => body::read(framing, &stream[len..]),
+    };
+    match reading {
+        // Nothing is answered before the body has come.
+        Reading::Unfinished => None,
+        Reading::Malformed => Some((Request::Refused { status: 400, to_head: head.method == "HEAD" }, stream.len())),
+        Reading::TooLong => Some((Request::Unread(head), stream.len())),
+        Reading::Whole(body) => Some((Request::Whole(head), len + body)),
+    }
+}
+
+impl Request {
+    /// What it is answered, and what becomes of the connection.
+    pub(crate) fn answer(&self, site: &Site) -> (Answer, End) {
+        self.answer_by(site, |head| answer::answer(head, site))
+    }
+
+    /// The same, where `answer` says what is answered to a sound head.
+    pub(crate) fn answer_by(&self, site: &Site, answer: impl FnOnce(&Head) -> Answer) -> (Answer, End) {
+        match self {
+            Request::Refused { status, to_head } => (refusal(*status, *to_head, site), End::Drained),
+            Request::Unread(head) => (answer(head).closing().for_method(head.method == "HEAD"), End::Drained),
+            Request::Whole(head) => {
+                let (answer, end) = persist(head, answer(head));
+                (answer.for_method(head.method == "HEAD"), end)
+            }
+        }
+    }
+}
+
+/// The last word to what is no request, or none in time, or too much.
+pub(crate) fn refusal(status: u16, to_head: bool, site: &Site) -> Answer {
+    let answer = answer::error(status, site).closing().for_method(to_head);
+    if status == 503 { answer.with("Retry-After", "1") } else { answer }
 }
 
 /// Section 7: which connections go on, and how the answer says so.
@@ -132,7 +165,7 @@ fn persist(head: &Head, mut answer: Answer) -> (Answer, End) {
 }
 
 impl Answer {
-    fn closing(mut self) -> Answer {
+    pub(crate) fn closing(mut self) -> Answer {
         self.fields.insert("Connection".into(), "close".into());
         self
     }
@@ -161,11 +194,13 @@ pub(crate) fn reason(status: u16) -> &'static str {
         400 => "Bad Request",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        408 => "Request Timeout",
         412 => "Precondition Failed",
         414 => "URI Too Long",
         416 => "Range Not Satisfiable",
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
+        503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",
         other => panic!("the model knows no {other}"),
     }
@@ -205,7 +240,7 @@ fn is_text(byte: u8) -> bool {
 }
 
 /// Digits alone, as a number; more than fits is the largest that does.
-fn number(digits: &str) -> Option<u128> {
+pub(crate) fn number(digits: &str) -> Option<u128> {
     if digits.is_empty() || !digits.chars().all(|c| c.is_ascii_digit()) {
         return None;
     }

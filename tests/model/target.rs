@@ -70,7 +70,7 @@ pub(super) fn find<'s>(path: &str, site: &'s Site) -> Option<Found<'s>> {
 
 fn look_up<'s>(path: &str, site: &'s Site) -> Option<&'s File> {
     let index = if path.ends_with('/') { "index.html" } else { "" };
-    site.files.get(&format!("{path}{index}"))
+    site.files.get(&format!("{path}{index}")).map(|file| &**file)
 }
 
 /// Empty segments go first, then dots. The last segment may be empty: the path is a directory's.
