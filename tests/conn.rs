@@ -294,7 +294,7 @@ fn inflate<'a, D: Read>(mut decoder: D, left: fn(D) -> &'a [u8]) -> (Vec<u8>, us
 }
 
 pub(crate) fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
-    bytes.windows(part.len()).position(|window| window == part)
+    memchr::memmem::find(bytes, part)
 }
 
 /// The beginning of some bytes, for a failure message.

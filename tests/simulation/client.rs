@@ -44,6 +44,13 @@ impl Requests {
 
     /// What a client sends next, and how many requests that is, more or less.
     pub(super) fn pipeline(&mut self, rng: &mut Rng, public: &Public) -> (Vec<u8>, usize) {
+        if one_in(rng, 1200) {
+            // So much of it is joined at once that others have their turn before the rest.
+            let lists = (0..4).map(|number| {
+                format!("GET /list=l{}&rn={number} HTTP/1.1\r\nHost: h\r\n\r\n", ",l".repeat(300 + number))
+            });
+            return (lists.collect::<String>().into_bytes(), 4);
+        }
         let count = match rng.below(20) {
             0 => 20 + rng.below(60),
             1..6 => 2 + rng.below(6),

@@ -3,6 +3,7 @@
 //! Slots, batches, arrears and the budget are the server's own.
 
 use std::{
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +12,7 @@ use std::{
 };
 
 use cloudia::{
-    serve::{Connection, Desk, Socket, Wait},
+    serve::{Connection, Desk, Wait, status::Status},
     stats::WorkerStats,
     worker::{
         self, Budget, Client as Address,
@@ -23,11 +24,11 @@ use cloudia::{
 
 use super::{
     peer::{Call, Cause, Patience, Peer},
-    pipe::End,
+    pipe::{End, Weather},
     public::Public,
+    reader::Reader,
     tally::{Event, Tally},
 };
-use crate::fuzz::compare::Judge;
 
 /// Half seconds that the end may take.
 const GRACE: u32 = 20;
@@ -44,6 +45,7 @@ pub(super) struct Host {
     pub(super) patience: Patience,
     max_connections: usize,
     evicts_idle: bool,
+    unfinished: usize,
     nudged: Arc<AtomicBool>,
     lingering: usize,
     draining: Option<u32>,
@@ -64,7 +66,7 @@ pub(super) struct Terms {
 /// What all workers share with the world.
 pub(super) struct Around<'w> {
     pub(super) public: &'w Public,
-    pub(super) judge: &'w mut Judge,
+    pub(super) reader: &'w mut Reader,
     pub(super) tally: &'w Tally,
     pub(super) budget: &'w Budget,
     pub(super) peers: &'w mut Vec<Option<Peer>>,
@@ -76,9 +78,9 @@ impl Around<'_> {
     }
 
     fn settle(&mut self, at: usize, call: Call, draining: bool) {
-        let Self { public, judge, tally, peers, .. } = self;
+        let Self { public, reader, tally, peers, .. } = self;
         let peer = peers[at].as_mut().expect("a connection without a client");
-        peer.settle(call, draining, public, judge, tally);
+        peer.settle(call, draining, public, reader, tally);
     }
 }
 
@@ -104,6 +106,7 @@ impl Host {
             patience: terms.patience,
             max_connections: terms.max_connections,
             evicts_idle: terms.evicts_idle,
+            unfinished: terms.unfinished,
             nudged,
             lingering: 0,
             draining: None,
@@ -135,7 +138,7 @@ impl Host {
             self.stats.shed.add(1);
             connection.refuse(&end, &mut self.desk);
             peer.place = Place::Refused;
-            peer.settle(Call::Refuse, false, around.public, around.judge, around.tally);
+            peer.settle(Call::Refuse, false, around.public, around.reader, around.tally);
             assert!(
                 peer.is_over || end.pipe().broken || end.pipe().outstanding() > 0,
                 "it was not told of the refusal"
@@ -202,12 +205,13 @@ impl Host {
         let at = self.owners[id as usize].expect("an evicted connection has a client");
         let since = around.peer(at).idle_since();
         let of_this = |peer: &&Peer| peer.host == self.number && peer.place == Place::Counted && peer.cause.is_none();
+        // A worker that is late counts half a second less.
         let longest = around.peers.iter().flatten().filter(of_this).filter_map(Peer::evictable_since).min();
         let peer = around.peer(at);
         assert_eq!((peer.place, peer.cause), (Place::Counted, None));
         assert!(peer.end.pipe().shut && since.is_some(), "it is evicted and was not idle");
         assert!(
-            longest.is_none_or(|longest| since <= Some(longest)),
+            longest.is_none_or(|longest| since <= Some(longest + 1)),
             "another was idle for longer: {longest:?} {since:?}"
         );
         (peer.place, peer.address, peer.cause) = (Place::Ceded, None, Some(Cause::Evicted));
@@ -292,7 +296,7 @@ impl Host {
         self.desk.clock = around.public.clock();
         let half = around.public.half;
         let closing = self.draining.and_then(|since| worker::closing(since, GRACE, self.desk.tick));
-        let ids: Vec<(u32, usize)> = (0..).zip(&self.owners).filter_map(|(id, owner)| Some((id, (*owner)?))).collect();
+        let ids = self.ids();
         assert_eq!(ids.len(), self.slots.iter_mut().count());
         assert_eq!(ids.len(), self.slots.len());
         for &(id, at) in &ids {
@@ -302,11 +306,12 @@ impl Host {
             if slot.connection.deadline() <= self.desk.tick {
                 peer.check_due(&self.patience, half);
                 peer.begin();
+                let was_lingering = peer.end.pipe().write_is_shut;
                 slot.connection.on_deadline(&slot.socket, &mut self.desk);
                 let is_shut = peer.end.pipe().shut;
                 if is_shut {
                     peer.cause = Some(Cause::Deadline);
-                    tally.note(Event::TimedOut);
+                    tally.note(if was_lingering { Event::LingeredEnough } else { Event::TimedOut });
                     assert!(peer.end.pipe().forgotten, "the kernel keeps what nobody takes");
                 } else {
                     // It lingers: what it waits for is bytes, whatever it was before.
@@ -341,6 +346,7 @@ impl Host {
             let (_, at) = cut.expect("who was cut is shut");
             around.peer(*at).cause = Some(Cause::Abandoned);
             around.tally.note(Event::Abandoned);
+            assert!(self.unfinished < LARGE, "it is cut, and holds no more than it may");
         }
     }
 
@@ -363,12 +369,36 @@ impl Host {
         }
     }
 
-    /// The answers at hand are forgotten, with what they are made of.
-    pub(super) fn clear_desk(&mut self, end: &End) {
-        Connection::new(&self.desk).refuse(end, &mut self.desk);
-        end.shut();
+    /// Cuts those that hold too much, as it does with every tick, and forgets the answers at hand with what they are made of.
+    pub(super) fn tidy(&mut self, around: &mut Around<'_>) {
+        let ids = self.ids();
+        self.cut(&ids, around);
+        let nobody = End::new(0, Weather::Calm, 10_000, &Rc::new(Tally::new()));
+        Connection::new(&self.desk).refuse(&nobody, &mut self.desk);
+        around.tally.note_status(503);
+        around.tally.note_sent(nobody.pipe().accepted);
+    }
+
+    fn ids(&self) -> Vec<(u32, usize)> {
+        (0..).zip(&self.owners).filter_map(|(id, owner)| Some((id, (*owner)?))).collect()
+    }
+
+    /// What workers have counted in their lives, against what was seen of all of them.
+    pub(super) fn check_counts(hosts: &[Host], tally: &Tally) {
+        let sum = |count: &dyn Fn(&WorkerStats) -> u64| hosts.iter().map(|host| count(&host.stats)).sum::<u64>();
+        for status in Status::ALL {
+            assert_eq!(sum(&|stats| stats.requests(*status)), tally.status(status.code()), "{status:?}");
+        }
+        assert_eq!(sum(&|stats| stats.sent_bytes.get()), tally.sent(), "bytes");
+        assert_eq!(sum(&|stats| stats.cut.get()), tally.count(Event::Abandoned));
+        assert_eq!(sum(&|stats| stats.timed_out.get()), tally.count(Event::TimedOut));
+        assert_eq!(sum(&|stats| stats.panics.get()), 0, "something panicked");
+        assert_eq!(sum(&|stats| stats.open.get()), 0, "something is open");
     }
 }
+
+/// More than all connections together hold.
+pub(super) const LARGE: usize = 64 << 20;
 
 /// Connections of one client, and of all.
 pub(super) const MAX_OF_CLIENT: u32 = 7;

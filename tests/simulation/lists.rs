@@ -1,7 +1,7 @@
 //! Lists of quotes as the model answers them. How a list is compressed is the server's choice: whatever it sends must inflate
 //! to the text.
 
-use std::io::Read;
+use std::{collections::HashMap, io::Read, rc::Rc};
 
 use cloudia::store::{Bodies, Entry};
 use flate2::bufread::DeflateDecoder;
@@ -23,27 +23,55 @@ pub(super) fn asked(head: &Head) -> Option<quotes::Asked> {
 }
 
 /// The answers that may be given to a list, of which `sent` should be one.
-pub(super) fn answers(head: &Head, asked: &quotes::Asked, public: &Public, sent: &Sent<'_>) -> Vec<Answer> {
+pub(super) fn answers(
+    head: &Head,
+    asked: &quotes::Asked,
+    public: &Public,
+    texts: &mut Texts,
+    sent: &Sent<'_>,
+) -> Vec<Answer> {
     let site = &public.site;
     let Some(symbols) = &asked.symbols else { return vec![error(400, site)] };
     if !["GET", "HEAD"].contains(&head.method.as_str()) {
         let status = if head.method == "OPTIONS" { 204 } else { 405 };
         return vec![crate::model::answer::allow(status, site)];
     }
-    let content = public.market.text("hq_str_", symbols, asked.json).into_bytes();
+    let text = texts.get(symbols, asked.json, public);
+    let (content, etag) = &*text;
     let is_known = symbols.iter().any(|symbol| public.market.payload(symbol).is_some());
     let stamp = symbols.iter().filter_map(|symbol| public.changed.get(symbol)).max();
-    let etag = latin1(Entry::new("", 0, Bodies::identity(content.clone().into())).etag());
     let max_age = asked.max_age.as_ref().and_then(|value| crate::model::number(value)).unwrap_or(1).min(60);
     let content_type = if asked.json { "application/json" } else { "text/javascript; charset=utf-8" };
     let stamp = stamp.copied().filter(|_| is_known).unwrap_or(u64::MAX);
     let mut answers = Vec::new();
-    for deflate in sent.deflates(&content, head.method == "HEAD") {
+    for deflate in sent.deflates(content, head.method == "HEAD") {
         let file =
             File { content: content.clone(), content_type, stamp, etag: etag.clone(), deflate, br: None, zstd: None };
         answers.push(answer_file(head, &file, max_age, site));
     }
     answers
+}
+
+/// The texts of lists, as long as no quote changes, with the tags that follow from them.
+#[derive(Default)]
+pub(super) struct Texts {
+    version: u64,
+    known: HashMap<(Vec<String>, bool), Rc<(Vec<u8>, String)>>,
+}
+
+impl Texts {
+    fn get(&mut self, symbols: &[String], json: bool, public: &Public) -> Rc<(Vec<u8>, String)> {
+        if self.version != public.market_version {
+            self.known.clear();
+            self.version = public.market_version;
+        }
+        let make = || {
+            let text = public.market.text("hq_str_", symbols, json).into_bytes();
+            let entry = Entry::new("", 0, Bodies::identity(text.clone().into()));
+            Rc::new((text, latin1(entry.etag())))
+        };
+        self.known.entry((symbols.to_vec(), json)).or_insert_with(make).clone()
+    }
 }
 
 /// The front of what was sent.

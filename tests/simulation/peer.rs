@@ -13,12 +13,10 @@ use super::{
     lists::{self, Sent},
     pipe::End,
     public::Public,
+    reader::Reader,
     tally::{Event, Tally},
 };
-use crate::{
-    fuzz::compare::Judge,
-    model::{self, Answer, End as Fate, Request, head},
-};
+use crate::model::{self, Answer, End as Fate, Request, head};
 
 /// Seconds that a worker gives its clients.
 #[derive(Clone, Copy, Debug)]
@@ -144,8 +142,8 @@ impl Peer {
     }
 
     /// The server was called: judges what it means to send, and notes the time.
-    pub(super) fn settle(&mut self, call: Call, draining: bool, public: &Public, judge: &mut Judge, tally: &Tally) {
-        self.judge_all(call, draining, public, judge, tally);
+    pub(super) fn settle(&mut self, call: Call, draining: bool, public: &Public, reader: &mut Reader, tally: &Tally) {
+        self.judge_all(call, draining, public, reader, tally);
         let pipe = self.end.pipe();
         if let Some(violation) = &pipe.violation {
             panic!("{violation}");
@@ -175,7 +173,7 @@ impl Peer {
         }
     }
 
-    fn judge_all(&mut self, call: Call, draining: bool, public: &Public, judge: &mut Judge, tally: &Tally) {
+    fn judge_all(&mut self, call: Call, draining: bool, public: &Public, reader: &mut Reader, tally: &Tally) {
         let end = self.end.clone();
         let mut pipe = end.pipe_mut();
         loop {
@@ -185,16 +183,21 @@ impl Peer {
             let (expected, fate, len) = match self.pending.take() {
                 Some(pending) => pending,
                 None => {
-                    assert!(!self.is_over, "more is said after the last word: {} to {}", pipe.to_judge().escape_ascii(), self.last.escape_ascii());
+                    assert!(
+                        !self.is_over,
+                        "more is said after the last word: {} to {}",
+                        pipe.to_judge().escape_ascii(),
+                        self.last.escape_ascii()
+                    );
                     let sent = Sent::new(pipe.to_judge()).expect("an answer has no whole head");
                     let is_small =
                         pipe.received - self.before.received + (self.before.unanswered as u64) < RECEIVE as u64;
-                    let expected = self.expect(call, draining, is_small, &pipe.stream, &sent, public, tally);
+                    let expected = self.expect(call, draining, is_small, &pipe.stream, &sent, public, reader, tally);
                     tally.note_status(expected.0[0].status);
                     expected
                 }
             };
-            let results: Vec<_> = expected.iter().map(|answer| judge.answer(answer, pipe.to_judge())).collect();
+            let results: Vec<_> = expected.iter().map(|answer| reader.judge.answer(answer, pipe.to_judge())).collect();
             match results.iter().find_map(|result| result.as_ref().ok()) {
                 Some(answer_len) => {
                     pipe.judge(*answer_len);
@@ -209,7 +212,10 @@ impl Peer {
                     self.pending = Some((expected, fate, len));
                     break;
                 }
-                None => panic!("{:?}", results.into_iter().filter_map(Result::err).collect::<Vec<_>>()),
+                None => {
+                    let why: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+                    panic!("{why:?}: {len} bytes of {}", pipe.stream.escape_ascii());
+                }
             }
         }
     }
@@ -225,22 +231,23 @@ impl Peer {
         stream: &[u8],
         sent: &Sent<'_>,
         public: &Public,
+        reader: &mut Reader,
         tally: &Tally,
     ) -> (Vec<Answer>, Fate, usize) {
         let site = &public.site;
         if call == Call::Refuse {
             return (vec![model::refusal(503, false, site)], Fate::Drained, 0);
         }
-        let Some((request, len)) = model::next(stream) else {
+        let Some((request, len)) = reader.next(stream) else {
             assert!(call == Call::Deadline, "an answer to no request: {}", stream.escape_ascii());
             let to_head = stream[blank_len(stream)..].starts_with(b"HEAD ");
             return (vec![model::refusal(408, to_head, site)], Fate::Drained, stream.len());
         };
         assert!(call == Call::Serve, "a request that came as a whole was not answered before its deadline");
-        let (mut answers, mut fate) = match &request {
+        let (mut answers, mut fate) = match &*request {
             Request::Whole(head) | Request::Unread(head) if let Some(asked) = lists::asked(head) => {
                 tally.note(Event::ListAnswered);
-                let of_list = lists::answers(head, &asked, public, sent);
+                let of_list = lists::answers(head, &asked, public, &mut reader.texts, sent);
                 let fates = of_list.into_iter().map(|answer| request.answer_by(site, |_| answer));
                 let (answers, fates): (Vec<_>, Vec<_>) = fates.unzip();
                 (answers, fates[0])

@@ -136,6 +136,10 @@ impl Pipe {
 
     /// Bytes of the client arrive.
     pub(super) fn arrive(&mut self, bytes: &[u8]) {
+        if self.shut {
+            // They cross the reset on their way.
+            return;
+        }
         if self.taken == self.incoming.len() {
             self.incoming.clear();
             self.taken = 0;
@@ -244,6 +248,7 @@ impl Pipe {
         self.hold_to_promise(slices, taken);
         self.given += taken;
         self.accepted += taken as u64;
+        self.tally.note_sent(taken as u64);
         self.unread += taken;
         self.room -= taken;
         self.forget_done();
@@ -302,7 +307,10 @@ impl Socket for End {
         }
         let at = pipe.taken;
         buffer[..len].copy_from_slice(&pipe.incoming[at..at + len]);
-        pipe.stream.extend_from_slice(&buffer[..len]);
+        // What comes behind the last word is thrown away.
+        if !pipe.write_is_shut {
+            pipe.stream.extend_from_slice(&buffer[..len]);
+        }
         pipe.taken += len;
         pipe.received += len as u64;
         Ok(len)

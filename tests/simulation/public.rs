@@ -117,6 +117,8 @@ pub(super) struct Public {
     /// Entries that the store has no longer, and their bytes.
     retired: Vec<(Weak<Entry>, usize)>,
     pub(super) market: contract::Quotes,
+    /// Grows with each change of it, also over several worlds.
+    pub(super) market_version: u64,
     /// When each symbol that is or was known became what it is.
     pub(super) changed: BTreeMap<String, u64>,
     board: Board,
@@ -145,6 +147,7 @@ impl Public {
             current: HashMap::new(),
             retired: Vec::new(),
             market: contract::Quotes::default(),
+            market_version: rng.next(),
             changed: BTreeMap::new(),
             board,
             now,
@@ -286,8 +289,10 @@ impl Public {
                 self.board.change(vec![(TableChange::Put(path.into(), table), When::Now)]);
             }
             _ => {
-                let batch: Vec<(String, String)> =
+                let mut batch: Vec<(String, String)> =
                     (0..1 + rng.below(6)).map(|_| (any_symbol(rng), payload(rng))).collect();
+                let long = batch.iter_mut().filter(|(name, _)| *name == symbol(LONG));
+                long.for_each(|(_, payload)| *payload = format!("{:03}", rng.below(1000)).repeat(200));
                 self.market.live.extend(batch.iter().cloned());
                 let batch =
                     batch.iter().map(|(name, text)| (Symbol::new(name.as_bytes()).unwrap(), text.as_str().into()));
@@ -299,6 +304,7 @@ impl Public {
                 self.changed.insert(symbol, self.site.now);
             }
         }
+        self.market_version += 1;
         tally.note(Event::QuotesChanged);
     }
 }
@@ -311,10 +317,14 @@ fn symbol(number: usize) -> String {
     match number % 5 {
         // Only JSON can ask for this one.
         0 => format!("x-{number}.hk"),
+        1 if number == LONG => "l".to_owned(),
         1 => format!("$s_{number}"),
         _ => format!("sh{:06}", 600_000 + number * 3),
     }
 }
+
+/// The number of a symbol that has a short name, and a long payload whenever it changes.
+const LONG: usize = 1;
 
 pub(super) fn any_symbol(rng: &mut Rng) -> String {
     symbol(rng.below(SYMBOLS))
@@ -325,7 +335,7 @@ fn payload(rng: &mut Rng) -> String {
     match rng.below(30) {
         0 => String::new(),
         1 => pick(rng, &["\"", "</script>", "\\", "<!--", "\u{2028}"]).to_owned(),
-        2 => format!("{price},").repeat(rng.below(700)),
+        2 => format!("{price},").repeat(rng.below(150)),
         _ => format!("绵世股份,{}.{:02},2026-11-20,15:00:00,00", price / 100, price % 100),
     }
 }

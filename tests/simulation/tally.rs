@@ -22,7 +22,7 @@ events! {
     // Of the world.
     FilePut FileRemoved FileImproved QuotesChanged Ticked TickMissed Drained
     // Of workers.
-    SideBySide Deferred Blocked Inflated Yielded Evicted Abandoned TimedOut DrainClosed OverBudget OverClient Exhausted Lingered
+    SideBySide Deferred Blocked Inflated Yielded Evicted Abandoned TimedOut DrainClosed OverBudget OverClient Exhausted Lingered LingeredEnough
     // Of answers.
     Answered ListAnswered ToldOfTheEnd CutShort SeenInParts
 }
@@ -31,12 +31,14 @@ events! {
 pub(super) struct Tally {
     events: Vec<Cell<u64>>,
     statuses: Vec<Cell<u64>>,
+    /// Bytes that kernels have taken.
+    sent: Cell<u64>,
 }
 
 impl Tally {
     pub(super) fn new() -> Tally {
         let zeros = |len: usize| (0..len).map(|_| Cell::new(0)).collect();
-        Tally { events: zeros(Event::ALL.len()), statuses: zeros(600) }
+        Tally { events: zeros(Event::ALL.len()), statuses: zeros(600), sent: Cell::new(0) }
     }
 
     pub(super) fn note(&self, event: Event) {
@@ -51,6 +53,26 @@ impl Tally {
     pub(super) fn note_status(&self, status: u16) {
         let count = &self.statuses[usize::from(status)];
         count.set(count.get() + 1);
+    }
+
+    pub(super) fn note_sent(&self, bytes: u64) {
+        self.sent.set(self.sent.get() + bytes);
+    }
+
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.get()
+    }
+
+    /// How often a status was answered.
+    pub(super) fn status(&self, status: u16) -> u64 {
+        self.statuses[usize::from(status)].get()
+    }
+
+    /// Adds what has happened in one world.
+    pub(super) fn add(&self, world: &Tally) {
+        let both = self.events.iter().chain(&self.statuses).zip(world.events.iter().chain(&world.statuses));
+        both.for_each(|(sum, one)| sum.set(sum.get() + one.get()));
+        self.sent.set(self.sent.get() + world.sent.get());
     }
 
     /// The statuses that were answered, and how often.

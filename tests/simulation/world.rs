@@ -6,17 +6,15 @@ use cloudia::worker::{Budget, Client as Address};
 
 use super::{
     client::{Appetite, Client, Move, Requests},
-    host::{Around, Host, MAX_OF_ALL, MAX_OF_CLIENT, Terms},
+    host::{Around, Host, LARGE, MAX_OF_ALL, MAX_OF_CLIENT, Terms},
     peer::{Patience, Peer},
     pipe::{End, Weather},
     public::Public,
+    reader::Reader,
     tally::{Event, Tally},
 };
 use crate::{
-    fuzz::{
-        compare::Judge,
-        values::{one_in, pick},
-    },
+    fuzz::values::{one_in, pick},
     harness::Rng,
 };
 
@@ -55,7 +53,7 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let room = pick(&mut rng, &[80_000, 200_000, 2_000_000]);
         let public = Public::new(&mut rng, room, tally);
-        let unfinished = pick(&mut rng, &[60_000, 400_000, 64 << 20]);
+        let unfinished = pick(&mut rng, &[60_000, 400_000, LARGE]);
         let terms = Terms {
             patience: Patience {
                 idle: pick(&mut rng, &[2, 5, 20, 75]),
@@ -70,7 +68,7 @@ impl World {
         let per_client = (!one_in(&mut rng, 3)).then_some(MAX_OF_CLIENT);
         World {
             weather: pick(&mut rng, &[Weather::Calm, Weather::Rough, Weather::Stormy, Weather::Stormy]),
-            crowd: pick(&mut rng, &[1, 6, 14, 50]),
+            crowd: pick(&mut rng, &[3, 8, 16, 50]),
             drains_at: if one_in(&mut rng, 2) { STEPS - 1000 - rng.below(2000) as u64 } else { u64::MAX },
             rng,
             public,
@@ -98,31 +96,32 @@ impl World {
     }
 
     /// Everything that a schedule does: a life, and an end.
-    pub(super) fn live(&mut self, judge: &mut Judge) {
+    pub(super) fn live(&mut self, reader: &mut Reader) {
         while self.steps < STEPS {
+            // Where nothing can be done of what was picked, something else is.
             if self.steps >= self.drains_at {
                 self.drains_at = u64::MAX;
                 self.hosts.iter_mut().for_each(|host| host.drain(&self.tally));
             }
-            self.step(judge);
+            self.step(reader);
             if self.steps % 512 == 0 {
-                self.settle(judge);
+                self.settle(reader);
             }
         }
-        self.run_dry(judge);
+        self.run_dry(reader);
         self.check_at_end();
     }
 
-    fn step(&mut self, judge: &mut Judge) {
+    fn step(&mut self, reader: &mut Reader) {
         let wanted = self.crowd.saturating_sub(self.peers.iter().flatten().count());
         match self.rng.below(100) {
-            0..3 if wanted > 0 => self.connect(judge),
-            0..2 => self.connect(judge),
+            0..3 if wanted > 0 => self.connect(reader),
+            0..2 => self.connect(reader),
             3..36 => self.say(),
             36..58 => self.read(),
-            58..88 => self.serve(judge),
-            88..91 => self.wake_without_cause(judge),
-            91..94 => self.inflate(judge),
+            58..88 => self.serve(reader),
+            88..91 => self.wake_without_cause(reader),
+            91..94 => self.inflate(reader),
             94..96 => {
                 self.trace("a file changes", 0);
                 self.public.change_file(&mut self.rng, &self.tally);
@@ -131,7 +130,7 @@ impl World {
                 self.trace("quotes change", 0);
                 self.public.change_quotes(&mut self.rng, &self.tally);
             }
-            _ => self.pass(judge),
+            _ => self.pass(reader),
         }
     }
 
@@ -144,24 +143,24 @@ impl World {
 
     fn around<'w>(
         public: &'w Public,
-        judge: &'w mut Judge,
+        reader: &'w mut Reader,
         tally: &'w Tally,
         budget: &'w Budget,
         peers: &'w mut Vec<Option<Peer>>,
     ) -> Around<'w> {
-        Around { public, judge, tally, budget, peers }
+        Around { public, reader, tally, budget, peers }
     }
 
     /// Calls a worker.
-    fn on<R>(&mut self, host: usize, judge: &mut Judge, call: impl FnOnce(&mut Host, &mut Around<'_>) -> R) -> R {
+    fn on<R>(&mut self, host: usize, reader: &mut Reader, call: impl FnOnce(&mut Host, &mut Around<'_>) -> R) -> R {
         let Self { public, tally, budget, peers, hosts, .. } = self;
-        call(&mut hosts[host], &mut Self::around(public, judge, tally, budget, peers))
+        call(&mut hosts[host], &mut Self::around(public, reader, tally, budget, peers))
     }
 
-    fn connect(&mut self, judge: &mut Judge) {
+    fn connect(&mut self, reader: &mut Reader) {
         let at = self.rng.below(self.hosts.len());
         if self.hosts[at].is_draining() {
-            return self.pass(judge);
+            return self.pass(reader);
         }
         self.trace("connects to worker", at);
         let room = pick(&mut self.rng, &[3000, 16_384, 70_000, 400_000, 400_000]);
@@ -170,7 +169,7 @@ impl World {
         let addresses = ["192.0.2.1:1", "192.0.2.2:1", "[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8:0:1::]:1"];
         let address = Address::of(pick(&mut self.rng, &addresses).parse().unwrap());
         let exhausted = one_in(&mut self.rng, 40);
-        self.on(at, judge, |host, around| host.accept(peer, address, exhausted, around));
+        self.on(at, reader, |host, around| host.accept(peer, address, exhausted, around));
     }
 
     fn say(&mut self) {
@@ -178,7 +177,7 @@ impl World {
             let pipe = peer.end.pipe();
             !pipe.fin && !pipe.reset && pipe.waiting() < 200_000 && peer.client.has_plans()
         };
-        let Some(at) = self.any(can_speak) else { return self.trace("nobody speaks", 0) };
+        let Some(at) = self.any(can_speak) else { return };
         let peer = self.peers[at].as_mut().unwrap();
         if one_in(&mut self.rng, 700) && self.weather == Weather::Stormy {
             peer.end.pipe_mut().reset = true;
@@ -213,7 +212,7 @@ impl World {
             let sees_end = pipe.write_is_shut && !pipe.fin;
             (pipe.unread > 0 || sees_end) && peer.client.appetite != Appetite::Never
         };
-        let Some(at) = self.any(can_read) else { return self.trace("nobody reads", 0) };
+        let Some(at) = self.any(can_read) else { return };
         let peer = self.peers[at].as_ref().unwrap();
         let most = match peer.client.appetite {
             Appetite::All => usize::MAX,
@@ -232,11 +231,11 @@ impl World {
     }
 
     /// Some of those that are ready, in any order.
-    fn serve(&mut self, judge: &mut Judge) {
+    fn serve(&mut self, reader: &mut Reader) {
         let host = self.rng.below(self.hosts.len());
         let mut ready = self.ready(host);
         if ready.is_empty() {
-            return self.trace("nobody is ready at worker", host);
+            return;
         }
         let count = 1 + self.rng.below(ready.len());
         for at in 0..count {
@@ -245,7 +244,7 @@ impl World {
         }
         ready.truncate(count);
         ready.iter().for_each(|at| self.trace("is served", *at));
-        self.on(host, judge, |host, around| host.serve(&ready, around));
+        self.on(host, reader, |host, around| host.serve(&ready, around));
     }
 
     fn ready(&self, host: usize) -> Vec<usize> {
@@ -254,24 +253,26 @@ impl World {
     }
 
     /// A wait may end for nothing.
-    fn wake_without_cause(&mut self, judge: &mut Judge) {
-        let Some(at) = self.any(|_| true) else { return self.trace("nobody is there", 0) };
+    fn wake_without_cause(&mut self, reader: &mut Reader) {
+        let Some(at) = self.any(|_| true) else { return };
         self.trace("is served for nothing", at);
         self.tally.note(Event::SpuriousWake);
         let host = self.peers[at].as_ref().unwrap().host;
-        self.on(host, judge, |host, around| host.serve(&[at], around));
+        self.on(host, reader, |host, around| host.serve(&[at], around));
     }
 
-    fn inflate(&mut self, judge: &mut Judge) {
+    fn inflate(&mut self, reader: &mut Reader) {
+        if !self.public.store.identities().serve_one() {
+            return;
+        }
         self.trace("a content is inflated", 0);
-        self.public.store.identities().serve_one();
         for host in 0..self.hosts.len() {
-            self.on(host, judge, Host::hear_nudge);
+            self.on(host, reader, Host::hear_nudge);
         }
     }
 
     /// Half a second passes. A worker may be so busy that it is late.
-    fn pass(&mut self, judge: &mut Judge) {
+    fn pass(&mut self, reader: &mut Reader) {
         self.trace("half a second passes", 0);
         self.tally.note(Event::Ticked);
         self.public.pass(1);
@@ -282,46 +283,56 @@ impl World {
                 continue;
             }
             let count = 1 + std::mem::take(&mut self.hosts[host].late);
-            self.on(host, judge, |host, around| host.tick(count, around));
+            self.on(host, reader, |host, around| host.tick(count, around));
         }
     }
 
     /// Serves all that is ready until nothing is: then each must wait for what its client has not done.
-    fn settle(&mut self, judge: &mut Judge) {
+    fn settle(&mut self, reader: &mut Reader) {
         for _ in 0..2000 {
             let mut is_quiet = true;
             while self.public.store.identities().serve_one() {}
             for host in 0..self.hosts.len() {
-                self.on(host, judge, Host::hear_nudge);
+                self.on(host, reader, Host::hear_nudge);
                 let ready = self.ready(host);
                 is_quiet &= ready.is_empty();
                 ready.iter().for_each(|at| self.trace("is served", *at));
-                self.on(host, judge, |host, around| host.serve(&ready, around));
+                self.on(host, reader, |host, around| host.serve(&ready, around));
             }
             if is_quiet {
-                return self.check_quiet(judge);
+                self.check_quiet(reader);
+                return self.check_memory(reader);
             }
         }
         panic!("it does not come to rest");
     }
 
-    fn check_quiet(&mut self, judge: &mut Judge) {
+    fn check_quiet(&mut self, reader: &mut Reader) {
         for at in 0..self.peers.len() {
             if let Some(peer) = &self.peers[at] {
                 let host = peer.host;
                 assert!(peer.wait != cloudia::serve::Wait::Inflated, "it waits for a content that nobody inflates");
-                self.on(host, judge, |host, around| host.check(at, true, around));
+                self.on(host, reader, |host, around| host.check(at, true, around));
             }
         }
     }
 
+    /// Versions that only readers hold are no more than they may be.
+    fn check_memory(&mut self, reader: &mut Reader) {
+        for host in 0..self.hosts.len() {
+            self.on(host, reader, Host::tidy);
+        }
+        let (bytes, most) = (self.public.lingering_bytes(), self.unfinished * self.hosts.len());
+        assert!(bytes <= most, "{bytes} bytes of old versions are held, {most} may be");
+    }
+
     /// No client says anything more; some of them read what there is. All connections end.
-    fn run_dry(&mut self, judge: &mut Judge) {
+    fn run_dry(&mut self, reader: &mut Reader) {
         for peer in self.peers.iter_mut().flatten() {
             peer.client.fall_silent();
         }
         for round in 0..2000 {
-            self.settle(judge);
+            self.settle(reader);
             if self.peers.iter().all(Option::is_none) {
                 return;
             }
@@ -330,7 +341,7 @@ impl World {
                     self.peers[at].as_ref().unwrap().end.pipe_mut().read(if round < 10 { usize::MAX } else { 5000 });
                 }
             }
-            self.pass(judge);
+            self.pass(reader);
         }
         panic!(
             "connections stay for ever: {:?}",
@@ -340,11 +351,7 @@ impl World {
 
     /// Nobody is there: nothing may be left.
     fn check_at_end(&mut self) {
-        for host in &mut self.hosts {
-            assert_eq!(host.open(), 0);
-            assert_eq!(host.stats.panics.get(), 0, "something panicked");
-            host.clear_desk(&End::new(0, Weather::Calm, 1000, &self.tally));
-        }
+        Host::check_counts(&self.hosts, &self.tally);
         assert_eq!(self.public.lingering_bytes(), 0, "versions that nobody reads are still there");
         let places = (0..=MAX_OF_ALL).filter(|_| self.budget.take()).count();
         assert_eq!(places, MAX_OF_ALL, "not all places have come back");
