@@ -2,7 +2,10 @@
 //!
 //! It is also what `fuzz/fuzz_targets/quotes.rs` compares with, so it needs nothing of the tests beside it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
 
 use encoding_rs::{Encoding, GB18030, GBK};
 
@@ -171,6 +174,17 @@ impl Quotes {
 
     /// The answer in UTF-8.
     pub(crate) fn text(&self, prefix: &str, symbols: &[String], json: bool) -> String {
+        self.text_by(prefix, symbols, json, escape)
+    }
+
+    /// The same, by an [`escape`] that may remember.
+    pub(crate) fn text_by<E: Display + Default>(
+        &self,
+        prefix: &str,
+        symbols: &[String],
+        json: bool,
+        mut escape: impl FnMut(&str) -> E,
+    ) -> String {
         let mut text = String::new();
         let mut listed = Vec::new();
         for symbol in symbols {
@@ -188,7 +202,7 @@ impl Quotes {
     }
 }
 
-fn escape(payload: &str) -> String {
+pub(crate) fn escape(payload: &str) -> String {
     let mut escaped = String::new();
     let chars: Vec<char> = payload.chars().collect();
     for (at, c) in chars.iter().enumerate() {

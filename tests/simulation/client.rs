@@ -23,11 +23,12 @@ const REMEMBERED: usize = 96;
 impl Requests {
     /// One that a connection survives, and its answers do not tell from another's.
     fn tame(&mut self, rng: &mut Rng, public: &Public) -> Rc<[u8]> {
-        if self.tame.len() == REMEMBERED && !one_in(rng, 4) {
+        if self.tame.len() == REMEMBERED && !one_in(rng, 8) {
             return self.tame[rng.below(REMEMBERED)].clone();
         }
         let request: Rc<[u8]> = match rng.below(8) {
-            0..3 => list(rng, public).into(),
+            0 if one_in(rng, 10) => ranges(rng).into(),
+            0 | 1 => list(rng, public).into(),
             _ => grammar::tame(rng, &public.site).into(),
         };
         // A long body takes its time whenever it is sent.
@@ -47,13 +48,16 @@ impl Requests {
         if one_in(rng, 1200) {
             // So much of it is joined at once that others have their turn before the rest.
             let lists = (0..4).map(|number| {
-                format!("GET /list=l{}&rn={number} HTTP/1.1\r\nHost: h\r\n\r\n", ",l".repeat(300 + number))
+                format!(
+                    "GET /list=l{}&rn={number} HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip\r\n\r\n",
+                    ",l".repeat(300 + number)
+                )
             });
             return (lists.collect::<String>().into_bytes(), 4);
         }
-        let count = match rng.below(20) {
+        let count = match rng.below(50) {
             0 => 20 + rng.below(60),
-            1..6 => 2 + rng.below(6),
+            1..10 => 2 + rng.below(6),
             _ => 1,
         };
         let mut bytes = Vec::new();
@@ -69,6 +73,14 @@ impl Requests {
         }
         (bytes, count)
     }
+}
+
+/// As many ranges as one answer may have, each large enough to be sent from where it lies: more pieces than the kernel takes at
+/// once.
+fn ranges(rng: &mut Rng) -> Vec<u8> {
+    let (step, len) = (4600, 4100 + rng.below(400));
+    let ranges: Vec<String> = (0..32).map(|number| format!("{}-{}", number * step, number * step + len)).collect();
+    format!("GET /large.txt HTTP/1.1\r\nHost: h\r\nRange: bytes={}\r\n\r\n", ranges.join(",")).into_bytes()
 }
 
 /// A list of quotes, asked for as pages ask for it.

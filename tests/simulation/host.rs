@@ -12,6 +12,7 @@ use std::{
 };
 
 use cloudia::{
+    listen::trusted::Trusted,
     serve::{Connection, Desk, Wait, status::Status},
     stats::WorkerStats,
     worker::{
@@ -136,6 +137,9 @@ impl Host {
         peer.begin();
         if !within {
             self.stats.shed.add(1);
+            if exhausted {
+                around.tally.note(Event::Exhausted);
+            }
             connection.refuse(&end, &mut self.desk);
             peer.place = Place::Refused;
             peer.settle(Call::Refuse, false, around.public, around.reader, around.tally);
@@ -146,7 +150,6 @@ impl Host {
         }
         if !within && (exhausted || self.lingering >= LINGERING) {
             peer.check_end(around.tally);
-            around.tally.note(if exhausted { Event::Exhausted } else { Event::OverBudget });
             return;
         }
         match within {
@@ -186,6 +189,9 @@ impl Host {
         let admitted = mine < self.max_connections && around.budget.take();
         assert_eq!(admitted, has_room, "{all} connections, {mine} of this worker");
         let admitted = admitted || (self.evicts_idle && self.evict(around));
+        if !admitted {
+            around.tally.note(Event::OverBudget);
+        }
         if !admitted && let Some(client) = client {
             around.budget.give_back_of(client);
         }
@@ -235,7 +241,7 @@ impl Host {
         if together.len() > 1 {
             around.tally.note(Event::SideBySide);
         }
-        self.batch.serve(&mut self.slots, &mut self.desk);
+        self.batch.serve(&mut self.slots, &mut self.desk, &Trusted::default());
         for &at in ats {
             let peer = around.peer(at);
             let slot = self.slots.get(peer.id).expect("a connection has a slot");

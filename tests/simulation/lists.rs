@@ -57,6 +57,7 @@ pub(super) fn answers(
 pub(super) struct Texts {
     version: u64,
     known: HashMap<(Vec<String>, bool), Rc<(Vec<u8>, String)>>,
+    escaped: HashMap<String, Rc<str>>,
 }
 
 impl Texts {
@@ -65,8 +66,13 @@ impl Texts {
             self.known.clear();
             self.version = public.market_version;
         }
+        let escaped = &mut self.escaped;
+        let mut escape = |payload: &str| match escaped.get(payload) {
+            Some(known) => known.clone(),
+            None => escaped.entry(payload.to_owned()).or_insert(quotes::escape(payload).into()).clone(),
+        };
         let make = || {
-            let text = public.market.text("hq_str_", symbols, json).into_bytes();
+            let text = public.market.text_by("hq_str_", symbols, json, &mut escape).into_bytes();
             let entry = Entry::new("", 0, Bodies::identity(text.clone().into()));
             Rc::new((text, latin1(entry.etag())))
         };

@@ -75,9 +75,7 @@ fn the_other_half_of_the_steps() {
 /// Neither hashes nor addresses nor the time decide anything.
 #[test]
 fn a_seed_is_one_schedule() {
-    let first = seed();
-    for seed in first..first + 3 {
-        let digest = || live(seed, &Tally::new()).1;
-        assert_eq!(digest(), digest(), "seed {seed}");
-    }
+    let seed = seed();
+    let digest = || live(seed, &Tally::new()).1;
+    assert_eq!(digest(), digest());
 }

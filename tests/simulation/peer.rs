@@ -201,7 +201,9 @@ impl Peer {
             match results.iter().find_map(|result| result.as_ref().ok()) {
                 Some(answer_len) => {
                     pipe.judge(*answer_len);
-                    self.last = pipe.stream.drain(..len).collect();
+                    self.last.clear();
+                    self.last.extend_from_slice(&pipe.stream[..len.min(300)]);
+                    pipe.stream.drain(..len);
                     self.answered += 1;
                     self.is_over |= fate != Fate::Open;
                     self.is_told_once = call != Call::Serve;
@@ -240,8 +242,14 @@ impl Peer {
         }
         let Some((request, len)) = reader.next(stream) else {
             assert!(call == Call::Deadline, "an answer to no request: {}", stream.escape_ascii());
-            let to_head = stream[blank_len(stream)..].starts_with(b"HEAD ");
-            return (vec![model::refusal(408, to_head, site)], Fate::Drained, stream.len());
+            let blank = blank_len(stream);
+            let to_head = stream[blank..].starts_with(b"HEAD ");
+            let mut answers = vec![model::refusal(408, to_head, site)];
+            if blank > 0 {
+                // The server does not always look behind them for the method.
+                answers.push(model::refusal(408, false, site));
+            }
+            return (answers, Fate::Drained, stream.len());
         };
         assert!(call == Call::Serve, "a request that came as a whole was not answered before its deadline");
         let (mut answers, mut fate) = match &*request {

@@ -161,6 +161,7 @@ impl Public {
         for _ in 0..4 {
             public.change_quotes(rng, tally);
         }
+        public.feed(vec![(symbol(LONG), long_payload(rng))]);
         public.pass(2);
         public
     }
@@ -272,8 +273,7 @@ impl Public {
 
     /// Changes some quotes at once.
     pub(super) fn change_quotes(&mut self, rng: &mut Rng, tally: &Tally) {
-        let was: BTreeMap<String, Option<String>> =
-            (0..SYMBOLS).map(symbol).map(|symbol| (symbol.clone(), self.market.payload(&symbol).cloned())).collect();
+        let was = self.payloads();
         match rng.below(6) {
             0 => {
                 let path = pick(rng, &["a.quotes", "b.quotes"]);
@@ -292,21 +292,39 @@ impl Public {
                 let mut batch: Vec<(String, String)> =
                     (0..1 + rng.below(6)).map(|_| (any_symbol(rng), payload(rng))).collect();
                 let long = batch.iter_mut().filter(|(name, _)| *name == symbol(LONG));
-                long.for_each(|(_, payload)| *payload = format!("{:03}", rng.below(1000)).repeat(200));
-                self.market.live.extend(batch.iter().cloned());
-                let batch =
-                    batch.iter().map(|(name, text)| (Symbol::new(name.as_bytes()).unwrap(), text.as_str().into()));
-                self.board.update(batch.collect(), When::Now).unwrap();
+                long.for_each(|(_, payload)| *payload = long_payload(rng));
+                self.feed(batch);
             }
         }
+        self.note_changes(was);
+        tally.note(Event::QuotesChanged);
+    }
+
+    /// What a feeder sends.
+    fn feed(&mut self, batch: Vec<(String, String)>) {
+        let was = self.payloads();
+        self.market.live.extend(batch.iter().cloned());
+        let batch = batch.iter().map(|(name, text)| (Symbol::new(name.as_bytes()).unwrap(), text.as_str().into()));
+        self.board.update(batch.collect(), When::Now).unwrap();
+        self.note_changes(was);
+    }
+
+    fn payloads(&self) -> BTreeMap<String, Option<String>> {
+        (0..SYMBOLS).map(symbol).map(|symbol| (symbol.clone(), self.market.payload(&symbol).cloned())).collect()
+    }
+
+    fn note_changes(&mut self, was: BTreeMap<String, Option<String>>) {
         for (symbol, payload) in was {
             if self.market.payload(&symbol) != payload.as_ref() {
                 self.changed.insert(symbol, self.site.now);
             }
         }
         self.market_version += 1;
-        tally.note(Event::QuotesChanged);
     }
+}
+
+fn long_payload(rng: &mut Rng) -> String {
+    format!("{:03}", rng.below(1000)).repeat(200)
 }
 
 fn key(path: &str) -> Arc<[u8]> {
