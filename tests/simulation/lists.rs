@@ -56,12 +56,15 @@ pub(super) fn answers(
 #[derive(Default)]
 pub(super) struct Texts {
     version: u64,
-    known: HashMap<(Vec<String>, bool), Rc<(Vec<u8>, String)>>,
+    known: HashMap<(Vec<String>, bool), Rc<Text>>,
     escaped: HashMap<String, Rc<str>>,
 }
 
+/// A text and its tag.
+type Text = (Vec<u8>, String);
+
 impl Texts {
-    fn get(&mut self, symbols: &[String], json: bool, public: &Public) -> Rc<(Vec<u8>, String)> {
+    fn get(&mut self, symbols: &[String], json: bool, public: &Public) -> Rc<Text> {
         if self.version != public.market_version {
             self.known.clear();
             self.version = public.market_version;

@@ -104,7 +104,7 @@ impl World {
                 self.hosts.iter_mut().for_each(|host| host.drain(&self.tally));
             }
             self.step(reader);
-            if self.steps % 512 == 0 {
+            if self.steps.is_multiple_of(512) {
                 self.settle(reader);
             }
         }
