@@ -10,6 +10,7 @@ use std::time::Duration;
 use flate2::bufread::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use rustix::net::sockopt;
 
+pub(crate) use crate::basics::{find, http_date, parse_date};
 use crate::cases;
 use crate::harness::PATIENCE;
 
@@ -293,76 +294,7 @@ fn inflate<'a, D: Read>(mut decoder: D, left: fn(D) -> &'a [u8]) -> (Vec<u8>, us
     (plain, left(decoder).len())
 }
 
-pub(crate) fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
-    memchr::memmem::find(bytes, part)
-}
-
 /// The beginning of some bytes, for a failure message.
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).into_owned()
-}
-
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-
-/// Seconds since 1970 as an IMF-fixdate (RFC 9110 §5.6.7).
-pub(crate) fn http_date(secs: u64) -> String {
-    let (days, clock) = (secs / 86400, secs % 86400);
-    let mut year = 1970;
-    let mut left = days;
-    while left >= year_days(year) {
-        left -= year_days(year);
-        year += 1;
-    }
-    let mut month = 0;
-    while left >= month_days(year, month) {
-        left -= month_days(year, month);
-        month += 1;
-    }
-    format!(
-        "{}, {:02} {} {year} {:02}:{:02}:{:02} GMT",
-        DAYS[(days % 7) as usize],
-        left + 1,
-        MONTHS[month],
-        clock / 3600,
-        clock / 60 % 60,
-        clock % 60,
-    )
-}
-
-/// Seconds since 1970 from an IMF-fixdate in its one exact form.
-pub(crate) fn parse_date(date: &str) -> Option<u64> {
-    let words: Vec<&str> = date.split([' ', ':']).collect();
-    let &[_, day, month, year, hour, minute, second, "GMT"] = words.as_slice() else {
-        return None;
-    };
-    let number = |word: &str| word.parse::<u64>().ok();
-    let (year, month) = (number(year)?, MONTHS.iter().position(|m| *m == month)?);
-    let days = (1970..year).map(year_days).sum::<u64>()
-        + (0..month).map(|m| month_days(year, m)).sum::<u64>()
-        + number(day)?.checked_sub(1)?;
-    let secs = days * 86400 + number(hour)? * 3600 + number(minute)? * 60 + number(second)?;
-    (http_date(secs) == date).then_some(secs)
-}
-
-fn year_days(year: u64) -> u64 {
-    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    365 + u64::from(leap)
-}
-
-fn month_days(year: u64, month: usize) -> u64 {
-    match month {
-        1 => year_days(year) - 337,
-        3 | 5 | 8 | 10 => 30,
-        _ => 31,
-    }
-}
-
-#[test]
-fn dates_go_both_ways() {
-    for secs in (0..4_000_000_000).step_by(7_654_321) {
-        assert_eq!(parse_date(&http_date(secs)), Some(secs));
-    }
-    assert_eq!(http_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
-    assert_eq!(http_date(crate::harness::OLD), crate::harness::OLD_DATE);
 }

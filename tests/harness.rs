@@ -18,6 +18,7 @@ use std::{env, io, process, thread};
 
 use tempfile::TempDir;
 
+pub(crate) use crate::basics::{Rng, seed};
 use crate::cases;
 pub(crate) use crate::conn::{Conn, Response};
 
@@ -515,43 +516,4 @@ fn spawn(command: Command) -> io::Result<Child> {
     let (reply, child) = mpsc::channel();
     spawner.send((command, reply)).unwrap();
     child.recv().unwrap()
-}
-
-/// The seed of `CLOUDIA_TEST_SEED`, else a new one; printed.
-pub(crate) fn seed() -> u64 {
-    let given = env::var("CLOUDIA_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
-    let seed = given.unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        u64::from(now.unwrap().subsec_nanos())
-    });
-    eprintln!("CLOUDIA_TEST_SEED={seed}");
-    seed
-}
-
-/// SplitMix64: enough to scatter cuts, and the same everywhere for the same seed.
-pub(crate) struct Rng(u64);
-
-impl Rng {
-    /// A new seed each time, printed so that a failure can be repeated with `CLOUDIA_TEST_SEED`.
-    pub(crate) fn seeded() -> Rng {
-        Rng(seed())
-    }
-
-    /// The same numbers in every run.
-    pub(crate) fn with_seed(seed: u64) -> Rng {
-        Rng(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number from 0 up to, but not including, `bound`.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
 }

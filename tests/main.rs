@@ -1,11 +1,13 @@
 //! The tests of cloudia from outside: one binary, so that they link once and run side by side.
 //!
-//! - [`harness`]: a data directory, a server over it, a deadline for what takes time, a seeded PRNG.
+//! - [`basics`]: dates, a search, a seeded PRNG, for the targets of `fuzz/` too.
+//! - [`harness`]: a data directory, a server over it, a deadline for what takes time.
 //! - [`conn`]: a client that sees every byte and insists that an answer is framed correctly.
 //! - [`cases`]: tables of `(name, request, what the answer must be)`.
 //! - `wire1` … `wire10`: the wire contract, one module a section, named by its number. Section 7 has
 //!   four: how connections live, what is refused, what is timed, and how packets may be cut.
 //! - [`model`]: the server again, slow and obvious, from the contract alone; [`fuzz`] holds the two together.
+//! - [`fuzzed`]: what the targets of `fuzz/` do, over the inputs that the fuzzer has kept.
 //!
 //! - [`start`], [`stop`], [`drain`]: what is refused and how, what is said, signals, restarts, and what happens before the end.
 //! - [`takeover`], `takeover_…`, [`activation`]: a server in another's place, by a flag, a signal or a service manager, with
@@ -31,6 +33,7 @@
 
 mod activation;
 mod alloc;
+mod basics;
 mod browser;
 mod browser_market;
 mod budget;
@@ -54,6 +57,7 @@ mod feed_ways;
 mod feed_ways2;
 mod fresh;
 mod fuzz;
+mod fuzzed;
 mod harness;
 mod hostile;
 mod hostile_readers;

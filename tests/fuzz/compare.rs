@@ -8,7 +8,7 @@ use std::{
 use flate2::bufread::{GzDecoder, ZlibDecoder};
 
 use crate::{
-    conn::find,
+    basics::find,
     model::{Answer, Body, File, latin1, reason},
 };
 
@@ -36,6 +36,7 @@ impl Judge {
         let body = &sent[head_len + 4..];
         let mut lines = head.split("\r\n");
         let line = lines.next().unwrap_or_default();
+        let list = if let Body::List { text, to_head } = &expected.body { Some((text, *to_head)) } else { None };
         let expected_line = format!("HTTP/1.1 {} {}", expected.status, reason(expected.status));
         let mut fields = BTreeMap::new();
         for line in lines {
@@ -43,6 +44,12 @@ impl Judge {
             if fields.insert(name.to_owned(), value.to_owned()).is_some() {
                 return Err(format!("{name} twice"));
             }
+        }
+        if let Some((text, to_head)) = list {
+            if fields.get("Connection") != expected.fields.get("Connection") {
+                return Err(format!("Connection: {:?}", fields.get("Connection")));
+            }
+            return Ok(head_len + 4 + of_list(line, &fields, body, text, to_head)?);
         }
         let mut expected_fields = expected.fields.clone();
         let mut parts = Vec::new();
@@ -60,6 +67,7 @@ impl Judge {
             Body::Parts(..) => starts_with(body, &parts)?,
             Body::Zlib(deflate, content) => self.framed(body, (2, deflate, 4), content, false)?,
             Body::Gzip(deflate, content) => self.framed(body, (10, deflate, 8), content, true)?,
+            Body::List { .. } => return Err("a list".into()),
         };
         Ok(head_len + 4 + len)
     }
@@ -92,6 +100,45 @@ impl Judge {
         self.sound.insert(body.to_vec());
         Ok(len)
     }
+}
+
+/// The bytes of the body of a list, which reads as `text` where it is all of it.
+fn of_list(
+    line: &str,
+    fields: &BTreeMap<String, String>,
+    body: &[u8],
+    text: &str,
+    to_head: bool,
+) -> Result<usize, String> {
+    let field = |name: &str| fields.get(name).map(String::as_str);
+    let status = line.split(' ').nth(1).unwrap_or_default();
+    if !["200", "206", "304", "412", "416"].contains(&status) || !line.starts_with("HTTP/1.1 ") {
+        return Err(format!("{line} for a list"));
+    }
+    if status == "304" {
+        return if field("Content-Length").is_none() { Ok(0) } else { Err(format!("304 with a length: {fields:?}")) };
+    }
+    let length = field("Content-Length").and_then(|length| length.parse().ok()).ok_or("no length")?;
+    if to_head {
+        return Ok(0);
+    }
+    let body = body.get(..length).ok_or("a body that is too short")?;
+    if status == "200" {
+        let mut read = Vec::new();
+        let decoded = match field("Content-Encoding") {
+            Some("deflate") => ZlibDecoder::new(body).read_to_end(&mut read),
+            Some("gzip") => GzDecoder::new(body).read_to_end(&mut read),
+            _ => {
+                read.extend_from_slice(body);
+                Ok(body.len())
+            }
+        };
+        decoded.map_err(|why| format!("a list that does not decode: {why}"))?;
+        if read != text.as_bytes() {
+            return Err(format!("expected the list {text:?}, got {}", start_of(&read)));
+        }
+    }
+    Ok(length)
 }
 
 /// The lines of two heads that are not in both.

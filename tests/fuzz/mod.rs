@@ -6,8 +6,8 @@
 
 pub(crate) mod compare;
 pub(crate) mod grammar;
-mod sample;
-mod socket;
+pub(crate) mod sample;
+pub(crate) mod socket;
 pub(crate) mod values;
 
 use std::{
@@ -36,7 +36,7 @@ use socket::Manner;
 use values::one_in;
 
 /// `CLOUDIA_TEST_ROUNDS` or `default`, each with its seed; the first has the seed that is printed.
-fn rounds(default: u64) -> impl Iterator<Item = u64> {
+pub(crate) fn rounds(default: u64) -> impl Iterator<Item = u64> {
     let rounds = env::var("CLOUDIA_TEST_ROUNDS").map_or(default, |rounds| rounds.parse().unwrap());
     let first = seed();
     (0..rounds).map(move |round| first.wrapping_add(round))
@@ -48,7 +48,7 @@ fn fault_of(input: &[u8], check: &mut impl FnMut(&[u8]) -> Result<(), String>) -
 }
 
 /// Checks `input` and, if that fails, makes it shorter and says all that is needed to repeat it.
-fn insist(seed: u64, input: &[u8], mut check: impl FnMut(&[u8]) -> Result<(), String>) {
+pub(crate) fn insist(seed: u64, input: &[u8], mut check: impl FnMut(&[u8]) -> Result<(), String>) {
     let Some(mut fault) = fault_of(input, &mut check) else { return };
     let mut shortest = input.to_vec();
     // Without whole requests, then without lines, then without bytes.

@@ -2,10 +2,21 @@
 
 use std::{collections::HashMap, io::Write, sync::Arc};
 
-use cloudia::store::{Bodies, Change, Entry, Store};
+use cloudia::{
+    feed::quotes::{
+        board::{Board, TableChange, When},
+        table::Table,
+        text::Charset,
+    },
+    stats::FeedStats,
+    store::{Bodies, Change, Entry, Store},
+};
 use flate2::{Compression, write::DeflateEncoder};
 
-use crate::model::{File, Site, latin1};
+use crate::model::{
+    File, Site, latin1,
+    quotes::{Quotes, read_table},
+};
 
 /// In the 2020s, so that a year of two digits is no riddle.
 pub(crate) const NOW: u64 = 1_700_000_000;
@@ -18,7 +29,10 @@ pub(crate) struct Sample {
 impl Sample {
     /// With or without a `/404.html`.
     pub(crate) fn new(with_page: bool) -> Sample {
-        let mut sample = Sample { site: Site { now: NOW, files: HashMap::new() }, store: Arc::new(Store::new()) };
+        let mut sample = Sample {
+            site: Site { now: NOW, files: HashMap::new(), quotes: Quotes::default() },
+            store: Arc::new(Store::new()),
+        };
         let plain = "text/plain; charset=utf-8";
         let html = "text/html; charset=utf-8";
         let script = "text/javascript; charset=utf-8";
@@ -50,6 +64,17 @@ impl Sample {
             sample.add("/404.html", text(700), html, NOW - 3, "deflate br");
         }
         sample
+    }
+
+    /// Some symbols, with everything that is escaped.
+    pub(crate) fn with_quotes(mut self) -> Sample {
+        let mut text: String = (0..60).map(|n| format!("s_{n}=name {n},9.29,-0.05,{n},15:00:00\n")).collect();
+        text += "$=</a>\"\\\u{1}\u{2028}\nempty=\nsh.1-x=\u{7ef5}\u{4e16}\n";
+        self.site.quotes.tables.insert("a.quotes".to_owned(), read_table(text.as_bytes()));
+        let mut board = Board::new(self.store.clone(), Arc::new(FeedStats::default()), Charset::Utf8, None);
+        let table = Arc::new(Table::parse(text.into_bytes().into()));
+        board.change(vec![(TableChange::Put("a.quotes".into(), table), When::Modified(NOW - 50))]);
+        self
     }
 
     /// The codings' bytes are made up, but for deflate: nobody looks into them.

@@ -14,7 +14,7 @@ use cloudia::{
     store::Store,
 };
 
-use crate::{harness::Rng, model::End};
+use crate::{basics::Rng, model::End};
 
 /// How a socket treats the connection.
 pub(crate) enum Manner {
@@ -127,7 +127,8 @@ impl Socket for Scripted<'_> {
 
 /// Brings `stream` to a connection over `store` at the time `now` until it has no more to say to it.
 pub(crate) fn converse(stream: &[u8], store: &Arc<Store>, now: u64, manner: Manner) -> Seen {
-    let mut desk = Desk::new(store.clone(), Arc::new(WorkerStats::default()), Patience::from_secs(75, 10, 30));
+    let stats = Arc::new(WorkerStats::default());
+    let mut desk = Desk::new(store.clone(), stats.clone(), Patience::from_secs(75, 10, 30));
     desk.clock = Clock::at(now);
     let mut rng = match manner {
         Manner::Smooth => None,
@@ -143,9 +144,10 @@ pub(crate) fn converse(stream: &[u8], store: &Arc<Store>, now: u64, manner: Mann
     };
     let mut connection = Connection::new(&desk);
     let mut wait = Wait::Readable;
-    while wait == Wait::Writable || (wait == Wait::Readable && !socket.is_quiet()) {
+    while matches!(wait, Wait::Writable | Wait::Others) || (wait == Wait::Readable && !socket.is_quiet()) {
         wait = connection.on_ready(&socket, &mut desk);
     }
+    assert_eq!(stats.panics.get(), 0, "a panic");
     let (ended, write_is_shut) = (socket.ends, socket.write_is_shut.get());
     Seen { sent: socket.sent.into_inner(), ended, write_is_shut, wait }
 }

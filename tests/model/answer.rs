@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use super::{
     Answer, Body, File, Site,
     head::Head,
+    quotes,
     range::{self, Asked},
     reason,
     target::{self, Found},
     trim,
 };
-use crate::conn::{http_date, parse_date};
+use crate::basics::{http_date, parse_date};
 
 /// A status without anything of a file, and its line as the body.
 pub(crate) fn error(status: u16, site: &Site) -> Answer {
@@ -48,6 +49,10 @@ pub(crate) fn answer(request: &Head, site: &Site) -> Answer {
     let Some((path, query)) = target::split(&request.target) else {
         return error(400, site);
     };
+    let whole = query.as_ref().map_or(path.clone(), |query| format!("{path}?{query}"));
+    if let Some(asked) = quotes::read_target(&whole) {
+        return answer_list(request, &asked, site);
+    }
     let Some(path) = target::decode(&path) else {
         return error(400, site);
     };
@@ -70,6 +75,18 @@ pub(crate) fn answer(request: &Head, site: &Site) -> Answer {
             None => error(404, site),
         },
     }
+}
+
+/// Section 9, as far as it can be told without the stamps of symbols.
+fn answer_list(request: &Head, asked: &quotes::Asked, site: &Site) -> Answer {
+    let Some(symbols) = &asked.symbols else { return error(400, site) };
+    match request.method.as_str() {
+        "GET" | "HEAD" => {}
+        "OPTIONS" => return allow(204, site),
+        _ => return allow(405, site),
+    }
+    let text = site.quotes.text("hq_str_", symbols, asked.json);
+    Answer { status: 200, fields: BTreeMap::new(), body: Body::List { text, to_head: false } }
 }
 
 /// 404 with the site's own page, which is negotiated like any file and has no validators.
@@ -175,7 +192,7 @@ fn varies(file: &File) -> bool {
 }
 
 /// The best coding by `Accept-Encoding`. `*` stands for those that are not listed, but for identity only to refuse it.
-fn choose(request: &Head, file: &File) -> &'static str {
+pub(crate) fn choose(request: &Head, file: &File) -> &'static str {
     let mut best = ("identity", 0);
     for coding in CODINGS {
         let weight = weight_of(coding, request).unwrap_or(0);
@@ -190,7 +207,7 @@ fn choose(request: &Head, file: &File) -> &'static str {
 }
 
 /// What the request says of a coding, in thousandths, by name or by `*`.
-fn weight_of(coding: &str, request: &Head) -> Option<u32> {
+pub(crate) fn weight_of(coding: &str, request: &Head) -> Option<u32> {
     listed(coding, request).or_else(|| listed("*", request))
 }
 
@@ -236,7 +253,7 @@ fn last_modified(file: &File, site: &Site) -> Option<u64> {
 }
 
 /// Section 5, in the order of RFC 9110 §13.2.2: the status that the preconditions ask for.
-fn check_preconditions(request: &Head, file: &File, site: &Site) -> Option<u16> {
+pub(crate) fn check_preconditions(request: &Head, file: &File, site: &Site) -> Option<u16> {
     let strong = quoted(file);
     let weak = format!("W/{strong}");
     if request.has("if-match") {
@@ -287,7 +304,7 @@ fn tag_len(text: &str) -> Option<usize> {
 }
 
 /// RFC 9110 §13.1.5: the strong tag, or the very date of `Last-Modified`.
-fn if_range_holds(request: &Head, file: &File, site: &Site) -> bool {
+pub(crate) fn if_range_holds(request: &Head, file: &File, site: &Site) -> bool {
     if !request.has("if-range") {
         return true;
     }
@@ -299,7 +316,7 @@ fn if_range_holds(request: &Head, file: &File, site: &Site) -> bool {
 }
 
 /// Any of the three forms of RFC 9110 §5.6.7, without what follows a `;`.
-fn read_date(value: &str) -> Option<u64> {
+pub(crate) fn read_date(value: &str) -> Option<u64> {
     let date = trim(value.split(';').next()?);
     let words: Vec<&str> = date.split(' ').collect();
     let fixdate = match words[..] {

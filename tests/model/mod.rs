@@ -8,7 +8,7 @@ pub(crate) mod answer;
 mod body;
 pub(crate) mod head;
 pub(crate) mod quotes;
-mod range;
+pub(crate) mod range;
 mod target;
 
 use std::{
@@ -25,6 +25,8 @@ pub(crate) struct Site {
     pub(crate) now: u64,
     /// By decoded path, one character a byte.
     pub(crate) files: HashMap<String, Arc<File>>,
+    /// In UTF-8, under the usual prefix.
+    pub(crate) quotes: quotes::Quotes,
 }
 
 /// One version of one path.
@@ -76,6 +78,11 @@ pub(crate) enum Body {
     Gzip(Vec<u8>, Vec<u8>),
     /// `multipart/byteranges` of a file: first byte and the one behind the last.
     Parts(Box<File>, Vec<(usize, usize)>),
+    /// A list that reads so. What it is validated by is not known here, so the status is any that fits.
+    List {
+        text: String,
+        to_head: bool,
+    },
 }
 
 /// The answers to the bytes of a whole connection.
@@ -177,7 +184,9 @@ impl Answer {
 
     /// The answer to HEAD is the head alone.
     fn for_method(mut self, to_head: bool) -> Answer {
-        if to_head {
+        if let Body::List { to_head: of_list, .. } = &mut self.body {
+            *of_list = to_head;
+        } else if to_head {
             self.body = Body::Bytes(Vec::new());
         }
         self

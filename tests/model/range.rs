@@ -4,7 +4,7 @@ use super::{number, trim};
 
 /// What a `Range` asks for.
 #[derive(PartialEq, Eq)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     /// Nothing that can be read.
     Nothing,
     /// So much that the whole is sent.
@@ -16,7 +16,7 @@ pub(super) enum Asked {
 }
 
 /// Reads the value of the field for a content of `len` bytes.
-pub(super) fn read(value: &str, len: usize) -> Asked {
+pub(crate) fn read(value: &str, len: usize) -> Asked {
     let Some((unit, set)) = value.split_once('=') else {
         return Asked::Nothing;
     };

@@ -4,7 +4,7 @@
 //! The board reads the system's clock. So a stamp is only known to lie between two readings of it, and that two contents
 //! never share a stamp whose second is over is seen where a second ends while a test runs.
 
-mod any;
+pub(crate) mod any;
 mod check;
 mod values;
 mod versions;

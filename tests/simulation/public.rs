@@ -141,7 +141,7 @@ impl Public {
             .with_clock(move || clock.load(Ordering::Relaxed));
         let mut public = Public {
             store,
-            site: Site { now: START, files: HashMap::new() },
+            site: Site { now: START, files: HashMap::new(), quotes: contract::Quotes::default() },
             versions: HashMap::new(),
             stamps: HashMap::new(),
             current: HashMap::new(),
