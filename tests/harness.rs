@@ -192,6 +192,7 @@ pub(crate) struct Launch {
     admin: String,
     workers: u32,
     flags: Vec<String>,
+    io: Option<String>,
     bare: bool,
     env: Vec<(String, String)>,
     under: Vec<String>,
@@ -241,6 +242,12 @@ impl Launch {
     /// Adds a flag with its value.
     pub(crate) fn flag(mut self, name: &str, value: impl ToString) -> Launch {
         self.flags.extend([name.to_owned(), value.to_string()]);
+        self
+    }
+
+    /// On this driver, whatever the others are on.
+    pub(crate) fn io(mut self, driver: &str) -> Launch {
+        self.io = Some(driver.to_owned());
         self
     }
 
@@ -327,8 +334,8 @@ impl Launch {
             command.arg("serve").arg("--data").arg(&self.data);
             command.args(["--listen", &self.listen, "--admin", &self.admin]);
             command.args(["--workers", &self.workers.to_string()]);
-            if let Ok(io) = env::var("CLOUDIA_TEST_IO") {
-                command.args(["--io", &io]);
+            if let Some(io) = &self.io {
+                command.args(["--io", io]);
             }
         }
         command.args(&self.flags).current_dir(&self.cwd);
@@ -352,6 +359,7 @@ impl Server {
             admin: "127.0.0.1:0".to_owned(),
             workers: 2,
             flags: Vec::new(),
+            io: env::var("CLOUDIA_TEST_IO").ok(),
             bare: false,
             env: Vec::new(),
             under: Vec::new(),

@@ -13,6 +13,7 @@
 //! - [`takeover`], `takeover_…`, [`activation`]: a server in another's place, by a flag, a signal or a service manager, with
 //!   [`pollers`] that should not notice. [`public`] is for servers of other users.
 //! - [`unit`]: the unit of systemd.
+//! - [`smuggling`]: a table of requests that two servers may read differently.
 //! - [`deadlines`], [`exchange`]: the connection without a network, every deadline and every cut.
 //! - [`wire9_targets`] to [`wire9_stamps`], `quotes…`: quotes; [`quotes`] is what their tests share.
 //! - [`quotes_model`]: markets and lists in random steps against [`model::quotes`], [`quotes_lists`] the cache of their answers.
@@ -80,6 +81,7 @@ mod quotes_model;
 mod quotes_snapshot;
 mod quotes_socket;
 mod simulation;
+mod smuggling;
 mod start;
 mod stop;
 mod strace;

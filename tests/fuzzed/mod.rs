@@ -79,7 +79,7 @@ fn validators() {
 
 #[test]
 fn configurations() {
-    all_of("config", 500, config::check);
+    all_of("config", 120, config::check);
 }
 
 #[test]
