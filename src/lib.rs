@@ -39,4 +39,5 @@ pub mod run;
 pub mod serve;
 pub mod stats;
 pub mod store;
+mod sync;
 pub mod worker;

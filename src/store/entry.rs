@@ -1,17 +1,15 @@
 //! One immutable version of one path: its bytes in every coding, its validators, and the fields of its answers
 //! made in advance. Bytes, length, validators and fields are one object, so an answer cannot mix two versions.
 
-use std::{
-    ops::Deref,
+use std::{ops::Deref, sync::Arc};
+
+use crate::{
+    clock::{HttpDate, http_date},
     sync::{
-        Arc,
+        ArcSwapOption, Guard,
         atomic::{AtomicBool, Ordering},
     },
 };
-
-use arc_swap::{ArcSwapOption, Guard};
-
-use crate::clock::{HttpDate, http_date};
 
 /// A content coding that answers are sent in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,16 +5,19 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, Weak},
 };
 
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{Content, Entry, Held};
-use crate::limits::{IDENTITIES, INFLATE_AT_ONCE};
+use crate::{
+    limits::{IDENTITIES, INFLATE_AT_ONCE},
+    sync::{
+        Condvar, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// How whoever waits for a content is told that it may be there.
 pub type Nudge = Arc<dyn Fn() + Send + Sync>;

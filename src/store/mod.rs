@@ -12,13 +12,15 @@ pub mod quotes;
 use std::{collections::HashMap, ops::Deref, sync::Arc};
 
 use ahash::RandomState;
-use arc_swap::{ArcSwap, Guard};
 
 pub use entry::{Bodies, Coding, Content, Entry, Etag, Inflated, Payload, gzip_header, zlib_header};
 use identities::Identities;
 use quotes::{Quotes, Terms};
 
-use crate::limits::STORE_SHARDS;
+use crate::{
+    limits::STORE_SHARDS,
+    sync::{ArcSwap, Guard},
+};
 
 type Names = HashMap<Arc<[u8]>, Arc<ArcSwap<Entry>>, RandomState>;
 

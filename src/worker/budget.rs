@@ -5,13 +5,16 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
+    sync::PoisonError,
+};
+
+use crate::{
+    limits::BUDGET_SHARDS,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
 };
-
-use crate::limits::BUDGET_SHARDS;
 
 /// The connections of all workers, counted.
 pub struct Budget {

@@ -1,12 +1,10 @@
 //! How a worker is told to stop, or to accept nothing for a while.
 
-use std::{
-    io,
-    os::fd::OwnedFd,
-    sync::atomic::{AtomicBool, AtomicU8, Ordering},
-};
+use std::{io, os::fd::OwnedFd};
 
 use rustix::event::{EventfdFlags, eventfd};
+
+use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// The wire to one worker.
 pub struct Control {

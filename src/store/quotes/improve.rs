@@ -6,16 +6,20 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{
-        Arc, Weak,
-        mpsc::{self, Receiver, SyncSender},
-    },
+    sync::{Arc, Weak},
     time::Instant,
 };
 
-use arc_swap::ArcSwapOption;
-
-use crate::{limits::LISTS_TO_IMPROVE, mz, store::Entry};
+use crate::{
+    limits::LISTS_TO_IMPROVE,
+    mz,
+    store::Entry,
+    sync::{
+        ArcSwapOption,
+        mpsc::{self, Receiver, SyncSender},
+        thread,
+    },
+};
 
 /// An answer, and what becomes of it.
 pub struct Joined {
@@ -63,7 +67,7 @@ impl Improver {
     /// When it cannot be started.
     pub fn start() -> io::Result<Self> {
         let (sender, receiver) = mpsc::sync_channel(LISTS_TO_IMPROVE);
-        let thread = std::thread::Builder::new().name("lists".to_owned());
+        let thread = thread::Builder::new().name("lists".to_owned());
         thread.spawn(move || improve(&receiver))?;
         Ok(Self(sender))
     }
@@ -112,6 +116,6 @@ fn improve(joined: &Receiver<Weak<Joined>>) {
         // The frame around it is at least six bytes.
         let most = entry.deflate_body().map_or(entry.identity_len().saturating_sub(6), <[u8]>::len);
         joined.tried.store(Some(Arc::new(deflate.filter(|deflate| deflate.len() < most))));
-        std::thread::sleep(begun.elapsed() * REST);
+        thread::sleep(begun.elapsed() * REST);
     }
 }

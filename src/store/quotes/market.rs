@@ -4,10 +4,7 @@ use std::{
     borrow::Borrow,
     collections::HashMap,
     hash::{Hash, Hasher},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use ahash::RandomState;
@@ -20,6 +17,7 @@ use super::{
 use crate::{
     limits::{LIST_AGE_CAP, LIST_AGE_DEFAULT, MAX_SYMBOL},
     store::Entry,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 /// Symbols that are copied together when one of them changes.

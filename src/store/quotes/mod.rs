@@ -14,8 +14,7 @@ pub mod market;
 
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::{ArcSwap, Guard};
-
+use crate::sync::{ArcSwap, Guard};
 use improve::{Improver, Joined};
 pub use market::{Market, Publication, Quote, Symbol, Terms, is_symbol};
 
