@@ -9,7 +9,7 @@ use std::{
 use cloudia::{
     clock::Clock,
     limits::SEND_SLICES,
-    serve::{Connection, Desk, Patience, Socket, Wait, output::Output},
+    serve::{Connection, Desk, Patience, Socket, Wait, forwarded, output::Output, refusals::Refusals},
     stats::WorkerStats,
     store::Store,
 };
@@ -40,10 +40,18 @@ pub(crate) struct Seen {
     ended: bool,
     /// The sending half was closed.
     write_is_shut: bool,
+    /// With which status the last refusal was noted.
+    refused: Option<u16>,
     wait: Wait,
 }
 
 impl Seen {
+    /// What is wrong with what was noted of the last answer, if that is of `status`.
+    pub(crate) fn fault_in_notes(&self, status: Option<u16>) -> Option<String> {
+        let expected = status.filter(|status| [400, 414, 431, 501, 505].contains(status));
+        (self.refused != expected).then(|| format!("noted {:?}, expected {expected:?}", self.refused))
+    }
+
     /// What is wrong with the end of the connection. A client that ends first learns less of it.
     pub(crate) fn fault_at_end(&self, expected: End) -> Option<String> {
         let Seen { ended, write_is_shut, wait, .. } = *self;
@@ -130,6 +138,9 @@ pub(crate) fn converse(stream: &[u8], store: &Arc<Store>, now: u64, manner: Mann
     let stats = Arc::new(WorkerStats::default());
     let mut desk = Desk::new(store.clone(), stats.clone(), Patience::from_secs(75, 10, 30));
     desk.clock = Clock::at(now);
+    let refusals = Refusals::default();
+    refusals.begin_tick();
+    desk.refusals = Some(refusals);
     let mut rng = match manner {
         Manner::Smooth => None,
         Manner::Rough(rng) => Some(rng),
@@ -148,6 +159,11 @@ pub(crate) fn converse(stream: &[u8], store: &Arc<Store>, now: u64, manner: Mann
         wait = connection.on_ready(&socket, &mut desk);
     }
     assert_eq!(stats.panics.get(), 0, "a panic");
+    let refusal = desk.refusals.as_ref().and_then(Refusals::take);
+    if let Some(refusal) = &refusal {
+        forwarded::client(&refusal.head, |_| false);
+    }
+    let refused = refusal.map(|refusal| refusal.status.code());
     let (ended, write_is_shut) = (socket.ends, socket.write_is_shut.get());
-    Seen { sent: socket.sent.into_inner(), ended, write_is_shut, wait }
+    Seen { sent: socket.sent.into_inner(), ended, write_is_shut, refused, wait }
 }

@@ -5,6 +5,7 @@
 
 mod config;
 mod mz;
+mod proxy;
 mod request;
 mod validators;
 
@@ -88,6 +89,11 @@ fn validators() {
 #[test]
 fn configurations() {
     all_of("config", 120, config::check);
+}
+
+#[test]
+fn proxy_headers() {
+    all_of("proxy", 2000, proxy::check);
 }
 
 #[test]

@@ -28,7 +28,8 @@ pub(crate) fn check(data: &[u8]) {
         let name = manner.name();
         let seen = socket::converse(stream, &sample.store, sample.site.now, manner);
         let compared = JUDGE.with_borrow_mut(|judge| judge.compare(&talk.answers, &seen.sent));
-        let fault = compared.err().or_else(|| seen.fault_at_end(talk.end));
+        let last = talk.answers.last().map(|answer| answer.status);
+        let fault = compared.err().or_else(|| seen.fault_at_end(talk.end)).or_else(|| seen.fault_in_notes(last));
         assert!(fault.is_none(), "{name}: {}\n{}", fault.unwrap_or_default(), stream.escape_ascii());
     }
 }
