@@ -23,7 +23,7 @@ class Family:
         self.install()
         self.port, self.admin = free_port(), free_port()
         self.out, self.errors = open(work / "out", "ab"), open(work / "errors", "ab")
-        self.processes, self.ended = [], {}
+        self.processes, self.ended, self.env = [], {}, {}
 
     def __enter__(self):
         return self
@@ -48,7 +48,7 @@ class Family:
     def start(self, data, *flags):
         listen = ["--listen", f"127.0.0.1:{self.port}", "--admin", f"127.0.0.1:{self.admin}"]
         command = [self.program, "serve", "--data", data, *listen, "--grace", self.grace, *flags]
-        env = {key: value for key, value in os.environ.items() if not key.startswith("CLOUDIA_")}
+        env = {key: value for key, value in os.environ.items() if not key.startswith("CLOUDIA_")} | self.env
         process = subprocess.Popen(
             [str(word) for word in command],
             **{"stdin": subprocess.DEVNULL, "stdout": self.out, "stderr": self.errors, "env": env},
@@ -94,7 +94,10 @@ class Family:
         return 1024 * sum(int(kb) for kb in re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", text, re.M))
 
     def descriptors(self, pid):
-        return sum(len(list(task.glob("fd/*"))) for task in Path(f"/proc/{pid}/task").iterdir())
+        """Of every table: the workers have one each, the other threads share one."""
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        own = [task for task in tasks if task.name == str(pid) or (task / "comm").read_text().startswith("worker")]
+        return sum(len(list(task.glob("fd/*"))) for task in own)
 
     def answer(self, path):
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as client:

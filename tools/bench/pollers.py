@@ -28,12 +28,13 @@ COUNTS = (
 
 
 class Pollers:
-    """`judge(path, body)` is the number of the version that the body is, or None where it is none."""
+    """`judge(path, body)` is the number of the version that the body is, or None where it is none. `greeting(number)` is what a
+    poller says before its first request on a connection."""
 
-    def __init__(self, port, count, period, paths, judge):
+    def __init__(self, port, count, period, paths, judge, greeting=None):
         self.pipe, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("fork")
-        work = (theirs, port, count, period, paths, judge)
+        work = (theirs, port, count, period, paths, judge, greeting)
         self.process = context.Process(target=run, args=work, daemon=True)
 
     def __enter__(self):
@@ -55,13 +56,14 @@ class Pollers:
         return self.pipe.recv()
 
 
-def run(pipe, port, count, period, paths, judge):
-    Crowd(pipe, port, count, period, paths, judge).run()
+def run(*work):
+    Crowd(*work).run()
 
 
 class Crowd:
-    def __init__(self, pipe, port, count, period, paths, judge):
+    def __init__(self, pipe, port, count, period, paths, judge, greeting):
         self.pipe, self.address, self.period, self.judge = pipe, ("127.0.0.1", port), period, judge
+        self.greeting = greeting
         self.epoll = select.epoll()
         self.epoll.register(pipe.fileno(), select.EPOLLIN)
         self.known, self.dates = {}, {}
@@ -124,6 +126,8 @@ class Crowd:
             return False
         poller.socket.setblocking(False)
         poller.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # It goes out in one packet with the request that follows.
+        poller.said = self.greeting(poller.number) if self.greeting else b""
         self.by_descriptor[poller.socket.fileno()] = poller
         self.epoll.register(poller.socket.fileno(), select.EPOLLIN | select.EPOLLRDHUP)
         self.count("connections")
@@ -136,7 +140,8 @@ class Crowd:
         self.count("requests")
         poller.asked = time.monotonic()
         try:
-            poller.socket.send("\r\n".join([*fields, "", ""]).encode())
+            said, poller.said = poller.said, b""
+            poller.socket.send(said + "\r\n".join([*fields, "", ""]).encode())
         except OSError as error:
             self.fail(poller, reason(error), f"not sent: {error}")
 
@@ -230,7 +235,7 @@ class Poller:
     def __init__(self, number, path):
         self.number, self.path = number, path
         self.socket, self.tag, self.version = None, None, -1
-        self.asked, self.got = None, b""
+        self.asked, self.got, self.said = None, b"", b""
 
 
 def reason(error):
