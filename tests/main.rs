@@ -48,6 +48,8 @@ mod crowd;
 mod deadlines;
 mod devtools;
 mod drain;
+mod edge_proxy;
+mod edge_proxy_peers;
 mod exchange;
 mod faulty;
 mod feed;
