@@ -100,7 +100,11 @@ fn good() -> Vec<(&'static str, Vec<u8>, Option<IpAddr>)> {
         ("v1 TCP4", line("PROXY TCP4 198.51.100.7 192.0.2.1 40000 80\r\n"), v4),
         ("v1 least ports", line("PROXY TCP4 198.51.100.7 192.0.2.1 0 0\r\n"), v4),
         ("v1 greatest ports", line("PROXY TCP4 198.51.100.7 192.0.2.1 65535 65535\r\n"), v4),
-        ("v1 longest TCP4", line("PROXY TCP4 255.255.255.254 255.255.255.255 65535 65535\r\n"), "255.255.255.254".parse().ok()),
+        (
+            "v1 longest TCP4",
+            line("PROXY TCP4 255.255.255.254 255.255.255.255 65535 65535\r\n"),
+            "255.255.255.254".parse().ok(),
+        ),
         ("v1 TCP6", line("PROXY TCP6 2001:db8:7:1::9 2001:db8::1 40000 80\r\n"), v6),
         ("v1 TCP6 in full", line("PROXY TCP6 2001:0db8:0007:0001:0000:0000:0000:0009 2001:db8::1 40000 80\r\n"), v6),
         ("v1 TCP6 in capitals", line("PROXY TCP6 2001:DB8:7:1::9 2001:DB8::1 40000 80\r\n"), v6),
@@ -112,8 +116,16 @@ fn good() -> Vec<(&'static str, Vec<u8>, Option<IpAddr>)> {
         ("v2 IPv4", raw2(0x21, 0x11, &v4_block(V4)), v4),
         ("v2 IPv4 with TLVs", raw2(0x21, 0x11, &[v4_block(V4), tlv(1, b"h2"), tlv(2, b"example.com")].concat()), v4),
         ("v2 IPv4 with a CRC that is wrong", raw2(0x21, 0x11, &[v4_block(V4), tlv(3, &[1, 2, 3, 4])].concat()), v4),
-        ("v2 IPv4, 4096 bytes", raw2(0x21, 0x11, &[v4_block(V4), tlv(4, &vec![b'\n'; 4096 - 16 - 12 - 3])].concat()), v4),
-        ("v2 IPv4 with a TLV that looks like a request", raw2(0x21, 0x11, &[v4_block(V4), tlv(0xe0, &get("/404"))].concat()), v4),
+        (
+            "v2 IPv4, 4096 bytes",
+            raw2(0x21, 0x11, &[v4_block(V4), tlv(4, &vec![b'\n'; 4096 - 16 - 12 - 3])].concat()),
+            v4,
+        ),
+        (
+            "v2 IPv4 with a TLV that looks like a request",
+            raw2(0x21, 0x11, &[v4_block(V4), tlv(0xe0, &get("/404"))].concat()),
+            v4,
+        ),
         ("v2 IPv6", raw2(0x21, 0x21, &v6_block(V6)), v6),
         ("v2 IPv6 with TLVs", raw2(0x21, 0x21, &[v6_block(V6), tlv(5, &[7; 128])].concat()), v6),
         ("v2 IPv6 mapped", v2("::ffff:198.51.100.7".parse::<std::net::Ipv6Addr>().unwrap()), v4),
@@ -269,7 +281,10 @@ fn good_headers_are_taken_and_the_request_behind_them_is_answered() {
         }
     }
     assert_nothing_wrong(faults);
-    assert_eq!((edge.headers("accepted"), edge.headers("malformed"), edge.headers("untrusted")), (2 * count as u64, 0, 0));
+    assert_eq!(
+        (edge.headers("accepted"), edge.headers("malformed"), edge.headers("untrusted")),
+        (2 * count as u64, 0, 0)
+    );
 }
 
 #[test]
@@ -311,11 +326,15 @@ fn bad_headers_are_closed_at_once_without_an_answer() {
     for (name, header) in bad() {
         for behind in [&b""[..], &get("/alive.txt")] {
             let mut conn = edge.say([&header, behind].concat());
-            faults.extend(ended_without_a_word(&mut conn).err().map(|why| format!("{name} ({}): {why}", show(&header))));
+            faults
+                .extend(ended_without_a_word(&mut conn).err().map(|why| format!("{name} ({}): {why}", show(&header))));
         }
     }
     assert_nothing_wrong(faults);
-    assert_eq!((edge.headers("accepted"), edge.headers("malformed"), edge.headers("untrusted")), (0, 2 * bad().len() as u64, 0));
+    assert_eq!(
+        (edge.headers("accepted"), edge.headers("malformed"), edge.headers("untrusted")),
+        (0, 2 * bad().len() as u64, 0)
+    );
     edge.server.connect().assert_open();
 }
 
@@ -414,8 +433,14 @@ fn damaged_headers_do_no_harm() {
     }
     for (mut conn, bytes) in pending {
         match conn.try_recv(false) {
-            Ok(answer) => assert!([200, 400, 404, 408, 501, 505].contains(&answer.status), "{}: {answer}", show(&bytes)),
-            Err(why) => assert!(why.contains("closed before an answer: \"\"") || why.contains("reset"), "{}: {why}", show(&bytes)),
+            Ok(answer) => {
+                assert!([200, 400, 404, 408, 501, 505].contains(&answer.status), "{}: {answer}", show(&bytes))
+            }
+            Err(why) => assert!(
+                why.contains("closed before an answer: \"\"") || why.contains("reset"),
+                "{}: {why}",
+                show(&bytes)
+            ),
         }
     }
     assert_eq!(crate::crowd::metric(&edge.server, "cloudia_panics_total"), 0);

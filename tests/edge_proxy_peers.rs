@@ -167,7 +167,11 @@ fn who_is_not_trusted_is_closed_at_once() {
     for (trusted, yes, no) in [
         ("127.80.0.5", vec![source(5)], vec![source(4), source(6), "127.0.0.1".parse().unwrap()]),
         ("127.80.0.0/24", vec![source(0), source(255)], vec![source(256), "127.79.255.255".parse().unwrap()]),
-        ("127.80.0.0/31,10.0.0.0/8,::1,127.80.1.0/24", vec![source(0), source(1), source(256)], vec![source(2), source(512)]),
+        (
+            "127.80.0.0/31,10.0.0.0/8,::1,127.80.1.0/24",
+            vec![source(0), source(1), source(256)],
+            vec![source(2), source(512)],
+        ),
         ("10.0.0.0/8", vec![], vec![source(0), "127.0.0.1".parse().unwrap()]),
         ("0.0.0.0/0", vec![source(0), "127.0.0.1".parse().unwrap()], vec![]),
     ] {
@@ -195,7 +199,8 @@ fn who_is_not_trusted_is_closed_at_once() {
 /// Addresses of both kinds, and what a socket for both kinds says of IPv4.
 #[test]
 fn trust_knows_both_kinds_of_addresses() {
-    let addresses = ["addr add 10.7.0.1/24 dev lo", "addr add fd07::1/64 dev lo nodad", "addr add fd08::1/64 dev lo nodad"];
+    let addresses =
+        ["addr add 10.7.0.1/24 dev lo", "addr add fd07::1/64 dev lo nodad", "addr add fd08::1/64 dev lo nodad"];
     within(&addresses, |network| {
         let site = Site::new();
         let launch = Server::builder(&site).under(&network.words()).listen("127.0.0.1:8001").admin("127.0.0.1:8002");
@@ -313,7 +318,8 @@ fn a_take_over_keeps_the_listener_what_it_is() {
     };
     let new = again(edge.server.successor(&next)).start();
     for _ in 0..40 {
-        let mut conn = edge.say([v2(client(7)), request("GET", "/who.txt", &["Host: h", "Connection: close"], "")].concat());
+        let mut conn =
+            edge.say([v2(client(7)), request("GET", "/who.txt", &["Host: h", "Connection: close"], "")].concat());
         assert_eq!(conn.recv().text(), "new");
         assert_ended_without_a_word(&mut edge.say(get("/who.txt")));
     }
@@ -368,7 +374,18 @@ fn whom_to_trust_must_be_said_and_be_addresses() {
     };
     refused(&["--listen-proxy", "127.0.0.1:0"], "--trusted-proxies");
     refused(&["--listen-proxy", "unix:/tmp/x", "--listen-proxy", "127.0.0.1:0"], "--trusted-proxies");
-    for wrong in ["10.0.0.0/33", "::/129", "10.0.0/8", "localhost", "10.0.0.1:80", "10.0.0.0/", "/8", "10.0.0.0/-1", "10.0.0.0/+8", "1.2.3.4,,5.6.7.8"] {
+    for wrong in [
+        "10.0.0.0/33",
+        "::/129",
+        "10.0.0/8",
+        "localhost",
+        "10.0.0.1:80",
+        "10.0.0.0/",
+        "/8",
+        "10.0.0.0/-1",
+        "10.0.0.0/+8",
+        "1.2.3.4,,5.6.7.8",
+    ] {
         refused(&["--listen-proxy", "127.0.0.1:0", "--trusted-proxies", wrong], "trusted-proxies");
     }
     refused(&["--listen-proxy", "nonsense", "--trusted-proxies", "127.0.0.1"], "nonsense");
