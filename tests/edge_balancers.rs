@@ -15,6 +15,7 @@ use crate::{
     crowd::{assert_shed, from, source},
     edge_proxy::{headers, v2},
     harness::{Conn, Launch, Server, Site, own_address, wait_until},
+    network::within,
     pollers::{Manner, Pollers},
     stop::LONG_GRACE,
 };
@@ -106,12 +107,11 @@ impl Balancer {
 
     fn run(kind: Kind, addr: SocketAddr, path: &Path) -> Balancer {
         let program: &[&str] = if let Kind::HaProxy = kind { &["haproxy", "-db", "-f"] } else { &["nginx", "-c"] };
-        let path_of_programs = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
         let mut child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
             .args(program)
             .arg(path)
-            .env("PATH", path_of_programs)
+            .env("PATH", with_sbin())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -141,6 +141,11 @@ impl Balancer {
     fn said(&self) -> String {
         self.said.lock().unwrap().clone()
     }
+}
+
+/// Debian keeps servers where a user's PATH does not look.
+fn with_sbin() -> String {
+    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }
 
 impl Drop for Balancer {
@@ -272,6 +277,42 @@ fn behind_haproxy_a_take_over_loses_nothing() {
 #[test]
 fn behind_nginx_a_take_over_loses_nothing() {
     a_take_over_loses_nothing(Kind::Stream);
+}
+
+/// This kernel need not have what it would do; that the file is one is all that is shown.
+#[test]
+fn keepalived_accepts_its_file() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/lvs-dr/keepalived.conf");
+    let read = Command::new("keepalived").args(["-t", "-f"]).arg(path).env("PATH", with_sbin()).output();
+    let read = read.expect("tools/test installs keepalived");
+    let said = String::from_utf8_lossy(&read.stderr);
+    assert!(read.status.success() && !said.contains("nknown keyword"), "{}: {said}", read.status);
+}
+
+/// Its address is there and is served, and gone again.
+#[test]
+fn a_real_server_of_lvs_answers_for_the_address_of_the_site() {
+    within(&[], |network| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/lvs-dr/real-server");
+        let run = |words: &[&str]| {
+            let done = Command::new(&script).args(words).env("PATH", with_sbin()).stderr(Stdio::null()).status();
+            done.is_ok_and(|status| status.success())
+        };
+        let site = Site::new();
+        let launch = Server::builder(&site).under(&network.words()).listen("0.0.0.0:8001").admin("127.0.0.1:8002");
+        let _server = launch.start();
+        let vip = SocketAddr::from(([192, 0, 2, 10], 8001));
+        let ignores = || fs::read_to_string("/proc/sys/net/ipv4/conf/all/arp_ignore").unwrap().trim().to_owned();
+        assert!(Conn::try_to(vip).is_err());
+        assert!(run(&["start", "192.0.2.10"]));
+        assert!(run(&["start", "192.0.2.10"]), "a second time is no error");
+        Conn::to(vip).assert_open();
+        assert_eq!(ignores(), "1");
+        assert!(run(&["stop", "192.0.2.10"]));
+        assert!(Conn::try_to(vip).is_err());
+        assert_eq!(ignores(), "0");
+        assert!(!run(&["start"]) && !run(&["restart", "192.0.2.10"]));
+    });
 }
 
 /// nginx at the head of HTTP requests: its clients are known by what it says, and the log has them.
