@@ -74,9 +74,9 @@ fn connections_that_are_refused_have_one() {
     assert_eq!(edge.say(v2([198, 51, 100, 1])).recv().status, 503);
     await_line(&edge.server, &["198.51.100.1"]);
     edge.say("nonsense\r\n").rest();
-    await_line(&edge.server, &["127.0.0.1", "PROXY"]);
+    await_line(&edge.server, &["127.0.0.1", "PROXY header"]);
     from(source(2), edge.proxy).rest();
-    await_line(&edge.server, &[&source(2).to_string(), "PROXY"]);
+    await_line(&edge.server, &[&source(2).to_string(), "--trusted-proxies"]);
 }
 
 #[test]
@@ -99,9 +99,9 @@ fn names_of_others_are_believed_of_those_who_are_trusted() {
     let trusted = "127.0.0.1,10.0.0.0/8,2001:db8:9::/48";
     // The fields, who is named then, and who must not be.
     let cases: &[(&[&str], &str, &str)] = &[
-        (&["X-Forwarded-For: 192.0.2.1"], "192.0.2.1", "-"),
-        (&["Forwarded: for=192.0.2.2"], "192.0.2.2", "-"),
-        (&["Forwarded: For=\"[2001:db8::7]:4711\";proto=http;by=10.0.0.1"], "2001:db8::7", "-"),
+        (&["X-Forwarded-For: 192.0.2.1"], "192.0.2.1", "nobody"),
+        (&["Forwarded: for=192.0.2.2"], "192.0.2.2", "nobody"),
+        (&["Forwarded: For=\"[2001:db8::7]:4711\";proto=http;by=10.0.0.1"], "2001:db8::7", "nobody"),
         // What the client itself has claimed stands before what its proxy has added.
         (&["X-Forwarded-For: 192.0.2.66, 192.0.2.3"], "192.0.2.3", "192.0.2.66"),
         (&["X-Forwarded-For: 192.0.2.67, 192.0.2.4, 10.0.0.5"], "192.0.2.4", "192.0.2.67"),
@@ -160,9 +160,6 @@ fn a_storm_of_refusals_is_no_storm_of_lines() {
         brew(&mut conn, &[]);
     }
     let seconds = began.elapsed().as_secs() as usize;
-    // The one that says how many there were more comes when the next second has begun.
-    let last = from(source(99), server.addr);
-    drop(last);
     let written = lines(&server, "501").len();
     assert!((1..=PER_SECOND * (seconds + 2)).contains(&written), "{written} lines in {seconds} s");
     assert!(written < 300);
@@ -171,6 +168,6 @@ fn a_storm_of_refusals_is_no_storm_of_lines() {
         conn = server.connect();
         brew(&mut conn, &[]);
         let said = server.stderr();
-        said.lines().any(|line| line.contains("more") || line.contains("suppressed") || line.contains("not shown"))
+        said.lines().any(|line| line.ends_with(" more are refused"))
     });
 }

@@ -196,7 +196,7 @@ fn who_is_not_trusted_is_closed_at_once() {
     }
 }
 
-/// Addresses of both kinds, and what a socket for both kinds says of IPv4.
+/// A network of one kind says nothing of addresses of the other.
 #[test]
 fn trust_knows_both_kinds_of_addresses() {
     let addresses =
@@ -205,7 +205,8 @@ fn trust_knows_both_kinds_of_addresses() {
         let site = Site::new();
         let launch = Server::builder(&site).under(&network.words()).listen("127.0.0.1:8001").admin("127.0.0.1:8002");
         let trusted = "10.7.0.0/24,fd07::/64";
-        let server = launch.flag("--listen-proxy", "[::]:8003").flag("--trusted-proxies", trusted).start();
+        let launch = launch.flag("--listen-proxy", "[::]:8003").flag("--listen-proxy", "0.0.0.0:8003");
+        let server = launch.flag("--trusted-proxies", trusted).start();
         let v4 = SocketAddr::from((Ipv4Addr::new(10, 7, 0, 1), 8003));
         let v6 = |text: &str| SocketAddr::from((text.parse::<Ipv6Addr>().unwrap(), 8003));
         let cases: [(IpAddr, SocketAddr, bool); 5] = [
