@@ -149,7 +149,7 @@ fn bad1() -> Vec<(&'static str, Vec<u8>)> {
         ("108 bytes", too_long.into_bytes()),
         ("no end", b"PROXY UNKNOWN ".iter().copied().chain([b'x'; 120]).collect()),
         ("a byte above ASCII", b"PROXY TCP4 198.51.100.7 192.0.2.1 40000 8\xb2\r\n".to_vec()),
-        ("a NUL", b"PROXY TCP4 198.51.100.7\0192.0.2.1 40000 80\r\n".to_vec()),
+        ("a NUL", b"PROXY TCP4 198.51.100.7\x00192.0.2.1 40000 80\r\n".to_vec()),
     ];
     let lines = [
         ("small letters", "proxy TCP4 198.51.100.7 192.0.2.1 40000 80\r\n"),
