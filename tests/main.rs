@@ -23,7 +23,7 @@
 //!   as well. [`crowd`] is what they share,
 //!   [`network`] a network of their own.
 //! - `edge_…`: what is trusted. [`edge_proxy`] and [`edge_proxy_peers`]: headers of balancers, [`edge_balancers`]: real ones, with
-//!   the files in `deploy/`; [`edge_admin`]: the token, [`edge_privileges`]: what the process may do, [`edge_log`]: who is named.
+//!   the files in `deploy/`; [`edge_admin`]: the token, [`edge_rights`]: what the process may do, [`edge_log`]: who is named.
 //! - [`browser`], [`browser_market`], [`clients`], [`metrics`], [`strace`]: foreign eyes. `tools/test` installs what they need.
 //!   [`devtools`] drives a page that stays open.
 //! - [`myzip`], [`myzip_faults`], [`mz`]: the program, the program when things go wrong, and what it makes. [`ticker`]: the
@@ -53,9 +53,9 @@ mod drain;
 mod edge_admin;
 mod edge_balancers;
 mod edge_log;
-mod edge_privileges;
 mod edge_proxy;
 mod edge_proxy_peers;
+mod edge_rights;
 mod exchange;
 mod faulty;
 mod feed;

@@ -121,7 +121,8 @@ fn with_a_user_all_else_is_gone() {
     let mut server = place.launch().under(&groups).listen(address).flag("--user", "nobody").start();
     let ids = format!("{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}");
     assert_each(&server, &NO_RIGHTS);
-    assert_each(&server, &[("CapAmb", "0000000000000000"), ("NoNewPrivs", "1"), ("Uid", &ids), ("Gid", &ids)]);
+    assert_each(&server, &[("CapAmb", "0000000000000000"), ("CapBnd", "0000000000000000")]);
+    assert_each(&server, &[("NoNewPrivs", "1"), ("Uid", &ids), ("Gid", &ids)]);
     for (name, lines) in threads(&server) {
         let (_, groups) = lines.iter().find(|(key, _)| key == "Groups").unwrap();
         assert!(groups.is_empty() || groups == &NOBODY.to_string(), "{name} is in the groups {groups:?}");
