@@ -90,25 +90,32 @@ impl Drop for Bound {
 
 impl Bound {
     /// Listens on `address` with a listener for each of `workers`, those that were `passed` for it before all others.
+    /// `defers`: a TCP connection is there to be accepted when its first bytes are, or after a second.
     ///
     /// The first socket is bound without `SO_REUSEPORT`, so that an address which anyone else uses, another cloudia
     /// included, is an error; only then is it opened to its siblings.
     ///
     /// # Errors
     /// Whatever the system says of the address, `AddrInUse` above all.
-    pub fn new(address: &Address, role: Role, workers: usize, passed: &mut Vec<Passed>) -> io::Result<Self> {
+    pub fn new(
+        address: &Address,
+        role: Role,
+        workers: usize,
+        defers: bool,
+        passed: &mut Vec<Passed>,
+    ) -> io::Result<Self> {
         let passed = Passed::take(passed, &Place::At(address.clone()));
         if !passed.is_empty() {
-            return Self::adopt(address.clone(), role, workers, passed);
+            return Self::adopt(address.clone(), role, workers, defers, passed);
         }
         match address {
             Address::Tcp(address) => {
-                let first = patiently(|| tcp(address, false))?;
+                let first = patiently(|| tcp(address, defers, false))?;
                 let address = SocketAddr::try_from(rustix::net::getsockname(&first)?)?;
                 sockopt::set_socket_reuseport(&first, true)?;
                 let mut listeners = vec![first];
                 for _ in 1..workers {
-                    listeners.push(tcp(&address, true)?);
+                    listeners.push(tcp(&address, defers, true)?);
                 }
                 Ok(Self { address: Address::Tcp(address), listeners, lasts: false, role, name: Mutex::default() })
             }
@@ -126,14 +133,16 @@ impl Bound {
     }
 
     /// Listens on `passed`, all of them at `address`.
-    fn adopt(address: Address, role: Role, workers: usize, passed: Vec<Passed>) -> io::Result<Self> {
+    fn adopt(address: Address, role: Role, workers: usize, defers: bool, passed: Vec<Passed>) -> io::Result<Self> {
         let lasts = passed.iter().any(|passed| passed.lasts);
         let mut listeners: Vec<OwnedFd> = passed.into_iter().map(|passed| passed.socket).collect();
         if let Address::Tcp(address) = &address {
-            listeners.iter().try_for_each(set_for_connections)?;
+            // A service manager may have its own mind (DeferAcceptSec=).
+            let known = Some(defers).filter(|defers| *defers || !lasts);
+            listeners.iter().try_for_each(|listener| set_for_connections(listener, known))?;
             // A sibling for each worker would be better, but they can share: whose they were may not be who we are.
             while !lasts && listeners.len() < workers {
-                let Ok(listener) = tcp(address, true) else { break };
+                let Ok(listener) = tcp(address, defers, true) else { break };
                 listeners.push(listener);
             }
         }
@@ -148,7 +157,7 @@ impl Bound {
         let address = Address::Unix(path.into());
         let passed = Passed::take(passed, &Place::At(address.clone()));
         if !passed.is_empty() {
-            return Self::adopt(address, Role::Other, 1, passed);
+            return Self::adopt(address, Role::Other, 1, false, passed);
         }
         let listener = patiently(|| {
             let listener = unix(path, 0o660, 16)?;
@@ -233,7 +242,7 @@ fn patiently(bind: impl Fn() -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
     }
 }
 
-fn tcp(address: &SocketAddr, shared: bool) -> io::Result<OwnedFd> {
+fn tcp(address: &SocketAddr, defers: bool, shared: bool) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
@@ -246,7 +255,7 @@ fn tcp(address: &SocketAddr, shared: bool) -> io::Result<OwnedFd> {
         // `0.0.0.0:80` and `[::]:80` can be given side by side.
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
-    set_for_connections(&socket)?;
+    set_for_connections(&socket, Some(defers))?;
     rustix::net::bind(&socket, address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
@@ -277,10 +286,15 @@ fn is_abandoned(path: &Path) -> bool {
     is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// What accepted sockets inherit, which spares system calls for each connection.
-fn set_for_connections(listener: &OwnedFd) -> io::Result<()> {
+/// What accepted sockets inherit, which spares system calls for each connection, and when there is something to accept.
+fn set_for_connections(listener: &OwnedFd, defers: Option<bool>) -> io::Result<()> {
     sockopt::set_tcp_nodelay(listener, true)?;
-    set_not_sent_low_water(listener, KERNEL_UNSENT)
+    set_tcp(listener, libc::TCP_NOTSENT_LOWAT, KERNEL_UNSENT)?;
+    match defers {
+        // In seconds; 0 also takes back what the server before had set.
+        Some(defers) => set_tcp(listener, libc::TCP_DEFER_ACCEPT, u32::from(defers)),
+        None => Ok(()),
+    }
 }
 
 /// Listens under a name that is in no file system, for messages that stay whole.
@@ -302,14 +316,14 @@ pub fn named(name: &[u8]) -> io::Result<OwnedFd> {
     })
 }
 
-fn set_not_sent_low_water(socket: &OwnedFd, bytes: u32) -> io::Result<()> {
+fn set_tcp(socket: &OwnedFd, option: libc::c_int, value: u32) -> io::Result<()> {
     // SAFETY: the descriptor is open for the whole call, and the option's value is a `u32` that the call only reads.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::IPPROTO_TCP,
-            libc::TCP_NOTSENT_LOWAT,
-            (&raw const bytes).cast(),
+            option,
+            (&raw const value).cast(),
             size_of::<u32>() as libc::socklen_t,
         )
     };

@@ -286,3 +286,24 @@ fn a_full_house_is_quiet() {
     crate::crowd::assert_rests(&server, Duration::from_secs(1));
     drop(crowd);
 }
+
+/// Who says nothing is the kernel's for a second; who speaks is served at once.
+#[test]
+fn connections_may_be_deferred() {
+    let site = Site::new();
+    for defers in [true, false] {
+        let server = Server::builder(&site).workers(1).args(&[&format!("--defer-accept={defers}")]).start();
+        let mut spoken = server.connect();
+        let mut is_held_back = || {
+            let before = metric(&server, "cloudia_connections_accepted_total");
+            let _silent = server.connect();
+            (0..3).for_each(|_| spoken.assert_open());
+            metric(&server, "cloudia_connections_accepted_total") == before
+        };
+        if defers {
+            wait_until("a silent connection is held back", is_held_back);
+        } else {
+            assert!(!is_held_back());
+        }
+    }
+}

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{ServeArgs, quotes};
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "data",
     "listen",
     "listen_proxy",
@@ -23,6 +23,7 @@ const KEYS: [&str; 20] = [
     "max_connections",
     "max_connections_per_ip",
     "evict_idle",
+    "defer_accept",
     "log_refused",
     "memory_limit",
     "io",

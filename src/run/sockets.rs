@@ -62,7 +62,7 @@ pub(super) fn bind(
             Role::Other => ("--admin", 1),
         };
         let address = picked(address, role, &passed);
-        let bound = Bound::new(&address, role, listeners, &mut passed);
+        let bound = Bound::new(&address, role, listeners, config.defer_accept && role != Role::Other, &mut passed);
         bound.map_err(|error| cannot_listen(&address, &error, flag))
     };
     let admin = match config.admin {
@@ -83,7 +83,7 @@ pub(super) fn bind(
     for address in wanted.iter().chain(default) {
         // Several sockets may have one address; the first of them takes all.
         if !public.iter().any(|bound: &Bound| bound.address == *address) {
-            let bound = Bound::new(address, Role::Public, workers, &mut passed);
+            let bound = Bound::new(address, Role::Public, workers, config.defer_accept, &mut passed);
             public.push(bound.map_err(|error| cannot_listen(address, &error, "--listen"))?);
         }
     }
