@@ -3,8 +3,8 @@
 //!
 //! These are the files of `src` themselves, with [`sync`] in place of the primitives that they import: `shuttle` decides after
 //! each of their operations who goes on. `arc_swap` is trusted to be one atomic step and stands here as a lock. All atomic
-//! operations are in one order here, so that weaker orders of memory are not shown by this; the sanitizer of `tools/sanitize`
-//! looks at those.
+//! operations are in one order here, so that weaker orders of memory are not shown by this: `threads.rs` does the same on real
+//! threads, where `tools/sanitize thread` looks at it.
 //!
 //! `cargo test --test schedules [NAME]`; `CLOUDIA_TEST_SCHEDULES=N` tries N orders of each scenario with each of two
 //! schedulers, `CLOUDIA_TEST_SEED=N` repeats what a seed did. A failure prints the schedule.
@@ -15,8 +15,6 @@
 
 #[path = "../basics.rs"]
 mod basics;
-#[path = "../../src/limits.rs"]
-mod bounds;
 #[path = "../../src/worker/budget.rs"]
 mod budget;
 #[path = "../../src/clock.rs"]
@@ -25,6 +23,7 @@ mod clock;
 mod codec;
 #[path = "../../src/worker/control.rs"]
 mod control;
+mod limits;
 #[path = "../../src/mz.rs"]
 mod mz;
 mod scenarios;
@@ -37,19 +36,6 @@ mod feed {
     pub(crate) use crate::codec;
 }
 
-/// The bounds of the program, but for those that one scenario must reach.
-mod limits {
-    pub(crate) use crate::bounds::*;
-
-    /// Nearly every new name copies the names of all.
-    pub(crate) const STORE_SHARDS: usize = 2;
-    /// Room for two contents of [`crate::scenarios`].
-    pub(crate) const IDENTITIES: usize = 2500;
-    pub(crate) const INFLATE_AT_ONCE: usize = 500;
-    pub(crate) const BUDGET_SHARDS: usize = 2;
-    pub(crate) const LISTS_TO_IMPROVE: usize = 2;
-}
-
 use std::{env, panic, process::ExitCode, time::Instant};
 
 use shuttle::{
@@ -59,6 +45,11 @@ use shuttle::{
 
 /// Orders of each scenario that an ordinary run tries with each scheduler.
 const SCHEDULES: usize = 500;
+
+/// Does what never ends, which the model allows a task that nobody waits for, but not a thread.
+fn for_ever(work: impl FnOnce() + Send + 'static) {
+    drop(shuttle::future::spawn(async move { work() }));
+}
 
 fn config() -> Config {
     let mut config = Config::new();
@@ -80,7 +71,8 @@ fn main() -> ExitCode {
     let schedules = env::var("CLOUDIA_TEST_SCHEDULES").map_or(SCHEDULES, |count| count.parse().unwrap());
     let seed = basics::seed();
     let mut failed = false;
-    for (name, scenario) in scenarios::ALL {
+    for (name, scenario, cost) in scenarios::ALL {
+        let schedules = schedules / cost;
         if wanted.as_ref().is_some_and(|wanted| !name.contains(wanted)) {
             continue;
         }
