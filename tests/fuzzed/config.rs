@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, fs, os::unix::ffi::OsStringExt, path::PathBuf, sync::OnceLock};
 
-use cloudia::config::{Config, ConfigError, OneLine, Task};
+use cloudia::config::{Config, ConfigError, OneLine, Task, Visible};
 use tempfile::TempDir;
 
 /// Arguments, one a line; behind this byte the file.
@@ -51,16 +51,16 @@ fn parse(arguments: &[OsString]) -> Result<Option<Config>, String> {
             return Ok(Some(*config));
         }
         Ok(Task::Check { .. }) => return Ok(None),
-        Err(ConfigError::Usage(error)) => (OneLine(&error).to_string(), !error.use_stderr()),
-        Err(error) => (error.to_string(), false),
+        Err(ConfigError::Usage(error)) => (Visible(&OneLine(&error)).to_string(), !error.use_stderr()),
+        Err(error) => (Visible(&error).to_string(), false),
     };
     if help {
         return Ok(None);
     }
-    assert!(!said.contains('\n'), "{arguments:?}: {said:?}");
+    assert!(!said.chars().any(char::is_control), "{arguments:?}: {said:?}");
     let what = said.trim_end_matches(" (cloudia --help tells more)");
     let names =
-        ["--", "line ", ".toml", "-timeout", "grace", "workers", "max-connections", "quotes.", "'", "invalid UTF-8"];
+        ["--", "line ", ".toml", "-timeout", "grace", "workers", "max-connections", "quotes.", "'", "is not UTF-8"];
     assert!(names.iter().any(|name| what.contains(name)), "{arguments:?}: {said:?}");
     Err(said)
 }
