@@ -1,7 +1,7 @@
 //! The scenarios of `main.rs` on the threads and with the primitives of the program: what the model leaves out, above all weaker
 //! orders of memory, is there, and `tools/sanitize thread` sees what is not ordered.
 //!
-//! `cargo test --test threads [NAME]`; `CLOUDIA_TEST_SCHEDULES=N` runs each scenario N times.
+//! `cargo test --test threads [NAME] [-- --skip NAME]`; `CLOUDIA_TEST_SCHEDULES=N` runs each scenario N times.
 
 #![allow(dead_code, unused_imports, missing_docs, reason = "what only the program needs of its files")]
 #![allow(clippy::large_enum_variant, reason = "the library says the same of what is public there")]
@@ -39,9 +39,20 @@ fn for_ever(work: impl FnOnce() + Send + 'static) {
 
 fn main() {
     // A panic of a scenario's thread ends the scenario, and with it this program.
-    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let mut arguments = std::env::args().skip(1);
+    let (mut wanted, mut skipped) = (String::new(), None);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--skip" => skipped = arguments.next(),
+            flag if flag.starts_with('-') => {}
+            name => wanted = name.to_owned(),
+        }
+    }
     let runs = std::env::var("CLOUDIA_TEST_SCHEDULES").map_or(RUNS, |runs| runs.parse().unwrap());
     for (name, scenario, _) in scenarios::ALL.iter().filter(|(name, ..)| name.contains(&wanted)) {
+        if skipped.as_ref().is_some_and(|skipped| name.contains(skipped)) {
+            continue;
+        }
         (0..runs).for_each(|_| scenario());
         println!("threads::{name}: {runs} runs ... ok");
     }
