@@ -104,15 +104,30 @@ fn no_unwrap_outside_tests_and_every_unsafe_is_argued() {
     }
 }
 
+/// The headings of a document, as links name them.
+fn headings(text: &str) -> Vec<String> {
+    let titles = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    titles.map(|title| title.to_lowercase().replace(' ', "-")).collect()
+}
+
 #[test]
 fn paths_named_in_documents_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for document in ["README.md", "docs/ARCHITECTURE.md", "docs/benchmarks.md", "docs/http.md", "docs/quotes.md"] {
-        let text = fs::read_to_string(root.join(document)).unwrap();
-        let base = root.join(document).parent().unwrap().to_owned();
+    let documents =
+        fs::read_dir(root.join("docs")).unwrap().map(|entry| format!("docs/{}", entry.unwrap().file_name().display()));
+    let documents =
+        documents.filter(|name| name.ends_with(".md")).chain(["README.md", "deploy/README.md"].map(str::to_owned));
+    for document in documents {
+        let text = fs::read_to_string(root.join(&document)).unwrap();
+        let base = root.join(&document).parent().unwrap().to_owned();
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for target in targets.filter(|target| !target.contains("://")) {
-            assert!(base.join(target).exists(), "{document} names {target}");
+            match target.strip_prefix('#') {
+                Some(heading) => {
+                    assert!(headings(&text).contains(&heading.to_owned()), "{document} has no heading {heading}")
+                }
+                None => assert!(base.join(target).exists(), "{document} names {target}"),
+            }
         }
         for named in text.split('`').filter(|named| named.starts_with("src/") || named.starts_with("tools/")) {
             let path = named.split_whitespace().next().unwrap();
