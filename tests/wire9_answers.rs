@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::{
-    cases::{case, check, get, get_with, status},
+    cases::{case, check, get, get_with, request, status},
     harness::{OLD_DATE, Response, Server, Site},
     quotes::{ask, assert_settings_refused, full_quote, line, list, script, statements, symbols, table, with_settings},
 };
@@ -359,4 +359,23 @@ fn quotes_that_are_no_table_are_refused() {
 fn empty_paths_are_refused() {
     assert_settings_refused("[quotes]\nsocket = \"\"\n", &["socket"]);
     assert_settings_refused("[quotes]\nsocket = \"feed\"\nsnapshot = \"\"\n", &["snapshot"]);
+}
+
+/// Others have their turn behind a list that was long to join; what follows it may be no request yet.
+#[test]
+fn what_follows_a_long_list_is_not_lost() {
+    let site = Site::new();
+    site.file("long.quotes", format!("long={}\n", "x".repeat(60_000)));
+    let server = Server::start(&site);
+    let long = request("HEAD", "/list=long,long,long,long,long,long", &["Host: h", "Accept-Encoding: gzip"], "");
+    let alive = get("/alive.txt");
+    for cut in 0..alive.len() {
+        for before in ["", "\r\n"] {
+            let mut conn = server.connect();
+            conn.send([&long[..], before.as_bytes(), &alive[..cut]].concat());
+            assert_eq!(conn.recv_head().status, 200);
+            conn.send(&alive[cut..]);
+            assert_eq!(conn.recv().text(), "alive\n", "{before:?} and {cut} bytes");
+        }
+    }
 }

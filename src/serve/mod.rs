@@ -228,6 +228,9 @@ impl Connection {
             Phase::Lingering => self.drain(socket, desk),
             Phase::Writing => self.resume(socket, desk),
             Phase::Paused => {
+                // What is left may be no request: an empty line, or the beginning of a head.
+                self.phase = Phase::Idle;
+                self.deadline = desk.after(desk.patience.idle);
                 let kept = self.unpack(desk);
                 self.answer(kept, socket, desk)
             }
