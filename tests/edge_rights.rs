@@ -135,6 +135,23 @@ fn with_a_user_all_else_is_gone() {
     assert!(place.kept("kept").contains("a"), "the snapshot was written at the end");
 }
 
+/// A service manager may start it as its user, with a capability for the port and nothing else.
+#[test]
+fn a_capability_that_was_lent_is_given_back() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new();
+    let mut address = own_address();
+    address.set_port(81 + (address.port() % 900));
+    let lent = ["--inh-caps", "-all,+net_bind_service,+kill", "--ambient-caps", "-all,+net_bind_service,+kill"];
+    let ids = ["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"];
+    let server = place.launch().under(&[&["setpriv"][..], &ids, &lent].concat()).listen(address).start();
+    assert_eq!(server.get("/alive.txt", &[]).status, 200);
+    assert_each(&server, &NO_RIGHTS);
+    assert_each(&server, &[("CapAmb", "0000000000000000"), ("NoNewPrivs", "1")]);
+}
+
 /// Whoever takes its place has no more than it had.
 #[test]
 fn the_next_one_has_no_more() {
