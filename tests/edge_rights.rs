@@ -105,7 +105,7 @@ impl Place {
 fn nobody_gets_new_rights_by_a_program() {
     let site = Site::new();
     assert_each(&Server::start(&site), &[("NoNewPrivs", "1")]);
-    assert_each(&Server::builder(&site).workers(4).flag("--io", "epoll").start(), &[("NoNewPrivs", "1")]);
+    assert_each(&Server::builder(&site).workers(4).start(), &[("NoNewPrivs", "1")]);
 }
 
 /// Bound to a port that only root may have, and then nobody in particular: in every thread.
