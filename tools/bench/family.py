@@ -95,8 +95,7 @@ class Family:
 
     def descriptors(self, pid):
         """Of every table: the workers have one each, the other threads share one."""
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        own = [task for task in tasks if task.name == str(pid) or (task / "comm").read_text().startswith("worker")]
+        own = [task for task in Path(f"/proc/{pid}/task").iterdir() if task.name == str(pid) or name_of(task).startswith("worker")]
         return sum(len(list(task.glob("fd/*"))) for task in own)
 
     def answer(self, path):
@@ -111,6 +110,13 @@ class Family:
                 raise TimeoutError(f"waited in vain until {what}; it said:\n{self.said('out')}{self.said('errors')}"[-3000:])
             meanwhile()
             time.sleep(0.002)
+
+
+def name_of(task):
+    try:
+        return (task / "comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""  # ended meanwhile
 
 
 class Wrk:
