@@ -122,6 +122,12 @@ fn names_of_others_are_believed_of_those_who_are_trusted() {
     brew(&mut through, &["X-Forwarded-For: 192.0.2.71"]);
     await_line(&edge.server, &["501", "198.51.100.8"]);
     assert!(lines(&edge.server, "192.0.2.7").is_empty(), "{}", edge.server.stderr());
+    // A balancer that does not say who it is has not said it of whoever writes the field either.
+    for header in [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"] {
+        brew(&mut edge.say(header), &["X-Forwarded-For: 192.0.2.72"]);
+    }
+    wait_until("both are told", || lines(&edge.server, "somebody behind 127.0.0.1").len() == 2);
+    assert!(lines(&edge.server, "192.0.2.7").is_empty(), "{}", edge.server.stderr());
     // A balancer that names another proxy which is trusted, and that one names its client.
     let mut through = edge.say(v1([10, 1, 2, 3]));
     brew(&mut through, &["X-Forwarded-For: 192.0.2.80"]);

@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
     rc::Rc,
     time::Duration,
@@ -23,7 +23,7 @@ use super::{
     introduced::introduced,
     slots::{Place, Slot},
     socket::{Raw, Ready},
-    told,
+    told::{self, Peer},
 };
 use crate::{
     limits::{ACCEPTS_PER_TURN, BACKLOG, MAX_HEAD, REFUSAL_PAUSE, REFUSALS_IN_A_ROW, REFUSALS_LINGERING},
@@ -116,7 +116,7 @@ impl Worker {
         let lingers = within || self.lingering.get() < REFUSALS_LINGERING;
         let mut connection = Connection::new(&self.desk.borrow());
         if !within {
-            self.refuse(&mut connection, raw, peer.map(|peer| peer.ip()));
+            self.refuse(&mut connection, raw, Peer::of(peer));
             if !lingers {
                 discard(&Raw(raw));
                 return false;
@@ -136,8 +136,8 @@ impl Worker {
         let slot = Slot { socket: Raw(raw), wait: Wait::Readable, place, connection };
         let mut slots = self.slots.borrow_mut();
         let id = slots.insert(slot, client.filter(|_| within));
-        if let Some(peer) = peer.filter(|_| self.tells_refused) {
-            slots.set_source(id, peer.ip());
+        if self.tells_refused && peer.is_some() {
+            slots.set_peer(id, Peer::of(peer));
         }
         drop(slots);
         if is_proxied && within {
@@ -212,13 +212,13 @@ impl Worker {
         self.end_if_drained();
     }
 
-    /// Tells a client, the one at `source`, that there are too many.
-    pub(super) fn refuse(&self, connection: &mut Connection, socket: RawFd, source: Option<IpAddr>) {
+    /// Tells a client, `peer`, that there are too many.
+    pub(super) fn refuse(&self, connection: &mut Connection, socket: RawFd, peer: Peer) {
         self.stats.shed.add(1);
         let mut desk = self.desk.borrow_mut();
         desk.clock.refresh();
         connection.refuse(&Raw(socket), &mut desk);
-        told::tell(&desk, &self.trusted, source);
+        told::tell(&desk, &self.trusted, peer);
     }
 
     /// Descriptors have run out: the one in reserve accepts a connection, to tell it so, and is taken back. Whether there was
@@ -231,7 +231,7 @@ impl Worker {
             self.stats.accepted.add(1);
             let raw = socket.as_raw_fd();
             let mut connection = Connection::new(&self.desk.borrow());
-            self.refuse(&mut connection, raw, peer.map(|peer| peer.ip()));
+            self.refuse(&mut connection, raw, Peer::of(*peer));
             discard(&Raw(raw));
         }
         let was_there = matches!(accepted, Accept::Connection(..));

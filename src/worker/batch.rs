@@ -67,7 +67,7 @@ impl<S: Endpoint> Batch<S> {
                 let socket = Served { raw, place, input: Cell::new(Some(input)), outbox: RefCell::new(outbox) };
                 slot.wait = slot.connection.on_ready(&socket, desk);
                 if desk.refusals.is_some() {
-                    told::tell(desk, trusted, slots.source(*id));
+                    told::tell(desk, trusted, slots.peer(*id));
                 }
             }
             outbox.send(some, slots, desk);

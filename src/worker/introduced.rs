@@ -12,6 +12,7 @@ use super::{
     converse,
     slots::Place,
     socket::{Raw, Ready},
+    told::Peer,
 };
 use crate::{
     limits::{MAX_PROXY_HEADER, REFUSALS_LINGERING},
@@ -43,7 +44,7 @@ pub(super) async fn introduced(worker: Rc<Worker>, socket: Ready, id: u32) {
             Heard::Source(source) => break Some(source),
             Heard::Malformed => {
                 worker.stats.proxy_malformed.add(1);
-                worker.tell_of_proxy("no PROXY header, as --listen-proxy demands", worker.slots.borrow().source(id));
+                worker.tell_of_proxy("no PROXY header, as --listen-proxy demands", worker.slots.borrow().peer(id));
                 break None;
             }
             Heard::End => break None,
@@ -93,7 +94,7 @@ impl Worker {
         let is_trusted = self.trusted.contains_peer(peer);
         if !is_trusted {
             self.stats.proxy_untrusted.add(1);
-            self.tell_of_proxy("not among --trusted-proxies", peer.map(|peer| peer.ip()));
+            self.tell_of_proxy("not among --trusted-proxies", Peer::of(peer));
         }
         is_trusted
     }
@@ -102,10 +103,11 @@ impl Worker {
     fn introduce(&self, id: u32, source: Option<SocketAddr>) {
         self.stats.proxy_accepted.add(1);
         let mut slots = self.slots.borrow_mut();
-        let Some(source) = source else { return };
+        let peer = source.map_or_else(|| slots.peer(id).behind(), |source| Peer::Address(source.ip()));
         if self.tells_refused {
-            slots.set_source(id, source.ip());
+            slots.set_peer(id, peer);
         }
+        let Some(source) = source else { return };
         if !self.budget.counts_clients() {
             return;
         }
@@ -124,7 +126,7 @@ impl Worker {
             self.lingering.set(self.lingering.get() + 1);
         }
         let socket = slot.socket.0;
-        self.refuse(&mut slot.connection, socket, Some(source.ip()));
+        self.refuse(&mut slot.connection, socket, peer);
         if !lingers {
             discard(&Raw(socket));
             Raw(socket).shut();

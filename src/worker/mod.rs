@@ -13,7 +13,7 @@ mod descriptors;
 mod introduced;
 pub mod slots;
 pub mod socket;
-mod told;
+pub mod told;
 
 use std::{
     cell::{Cell, RefCell},
@@ -331,7 +331,7 @@ impl Worker {
         let mut desk = self.desk.borrow_mut();
         desk.clock.refresh();
         let wait = slot.connection.on_ready(&slot.socket, &mut desk);
-        told::tell(&desk, &self.trusted, slots.source(id));
+        told::tell(&desk, &self.trusted, slots.peer(id));
         wait
     }
 
@@ -346,7 +346,7 @@ impl Worker {
             let Some(slot) = slots.get(id) else { continue };
             if slot.connection.deadline() <= desk.tick {
                 slot.connection.on_deadline(&slot.socket, &mut desk);
-                told::tell(&desk, &self.trusted, slots.source(id));
+                told::tell(&desk, &self.trusted, slots.peer(id));
             } else if closing.is_some_and(|(turn, turns)| id % turns < turn) {
                 slot.connection.close_if_idle(&slot.socket);
             }

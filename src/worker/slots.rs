@@ -1,8 +1,8 @@
 //! The connections of a worker, by number.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::collections::HashMap;
 
-use super::{budget::Client, socket::Raw};
+use super::{budget::Client, socket::Raw, told::Peer};
 use crate::{
     limits::EVICTION_CANDIDATES,
     serve::{Connection, Patience, Socket, Tick, Wait},
@@ -15,7 +15,7 @@ pub struct Slots<S = Raw> {
     /// Whose they are, by number, where clients are counted.
     clients: Vec<Option<Client>>,
     /// Where they come from, by number, where somebody wants to know; those of Unix sockets come from nowhere.
-    sources: HashMap<u32, IpAddr>,
+    peers: HashMap<u32, Peer>,
     /// Those that had been idle for longest when they were looked for, the longest last.
     idle: Vec<(Tick, u32)>,
     /// When they were looked for.
@@ -51,7 +51,7 @@ impl<S> Default for Slots<S> {
             list: Vec::new(),
             free: Vec::new(),
             clients: Vec::new(),
-            sources: HashMap::new(),
+            peers: HashMap::new(),
             idle: Vec::new(),
             looked: None,
         }
@@ -87,13 +87,13 @@ impl<S: Socket> Slots<S> {
     }
 
     /// Notes where a connection comes from.
-    pub fn set_source(&mut self, id: u32, source: IpAddr) {
-        self.sources.insert(id, source);
+    pub fn set_peer(&mut self, id: u32, peer: Peer) {
+        self.peers.insert(id, peer);
     }
 
     /// Where a connection comes from, if that was noted.
-    pub fn source(&self, id: u32) -> Option<IpAddr> {
-        self.sources.get(&id).copied()
+    pub fn peer(&self, id: u32) -> Peer {
+        self.peers.get(&id).copied().unwrap_or_default()
     }
 
     /// A connection by its number.
@@ -110,8 +110,8 @@ impl<S: Socket> Slots<S> {
     pub fn remove(&mut self, id: u32) -> Option<Slot<S>> {
         let slot = self.list.get_mut(id as usize)?.take()?;
         self.free.push(id);
-        if !self.sources.is_empty() {
-            self.sources.remove(&id);
+        if !self.peers.is_empty() {
+            self.peers.remove(&id);
         }
         Some(slot)
     }

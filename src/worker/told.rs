@@ -2,7 +2,10 @@
 //!
 //! Here and nowhere else a word of `X-Forwarded-For` is heard, and only of proxies that are trusted.
 
-use std::net::IpAddr;
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::Worker;
 use crate::{
@@ -13,14 +16,64 @@ use crate::{
 /// As much of a request line as is shown.
 const SHOWN: usize = 120;
 
-/// Tells what `desk` has noted of a connection that came from `peer`, or, if that is None, through a Unix socket.
-pub(super) fn tell(desk: &Desk, trusted: &Trusted, peer: Option<IpAddr>) {
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Peer {
+    /// From there.
+    Address(IpAddr),
+    /// Through a Unix socket, where the rights of its directory have decided.
+    #[default]
+    Unix,
+    /// By way of a balancer, from an address or a Unix socket, that does not say whose it is.
+    Behind(Option<IpAddr>),
+}
+
+impl Peer {
+    /// Of an accepted socket.
+    pub fn of(peer: Option<SocketAddr>) -> Self {
+        peer.map_or(Self::Unix, |peer| Self::Address(peer.ip()))
+    }
+
+    /// Nobody knows who speaks behind it.
+    pub fn behind(self) -> Self {
+        match self {
+            Self::Address(balancer) => Self::Behind(Some(balancer)),
+            Self::Unix => Self::Behind(None),
+            Self::Behind(_) => self,
+        }
+    }
+
+    /// What it says of others is believed.
+    fn is_among(self, trusted: &Trusted) -> bool {
+        match self {
+            Self::Address(address) => trusted.contains(address),
+            Self::Unix => true,
+            Self::Behind(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.to_canonical().fmt(f),
+            Self::Unix => f.write_str("a Unix socket"),
+            Self::Behind(None) => f.write_str("somebody behind a Unix socket"),
+            Self::Behind(Some(balancer)) => write!(f, "somebody behind {}", balancer.to_canonical()),
+        }
+    }
+}
+
+/// Tells what `desk` has noted of a connection that came from `peer`.
+pub(super) fn tell(desk: &Desk, trusted: &Trusted, peer: Peer) {
     let Some(refusal) = desk.refusals.as_ref().and_then(Refusals::take) else { return };
-    let is_trusted = peer.is_none_or(|peer| trusted.contains(peer));
-    let client = if is_trusted { forwarded::client(&refusal.head, |ip| trusted.contains(ip)) } else { None };
+    let client = match peer.is_among(trusted) {
+        true => forwarded::client(&refusal.head, |ip| trusted.contains(ip)),
+        false => None,
+    };
     let who = match client {
-        Some(client) => format!("{client} through {}", name(peer)),
-        None => name(peer),
+        Some(client) => format!("{client} through {peer}"),
+        None => peer.to_string(),
     };
     let line =
         refusal.head.split(|byte| matches!(byte, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
@@ -33,15 +86,11 @@ pub(super) fn tell(desk: &Desk, trusted: &Trusted, peer: Option<IpAddr>) {
     }
 }
 
-fn name(peer: Option<IpAddr>) -> String {
-    peer.map_or("a Unix socket".to_owned(), |peer| peer.to_canonical().to_string())
-}
-
 impl Worker {
     /// Tells of a connection that was closed for what its balancer is, or said.
-    pub(super) fn tell_of_proxy(&self, reason: &str, peer: Option<IpAddr>) {
+    pub(super) fn tell_of_proxy(&self, reason: &str, peer: Peer) {
         if self.desk.borrow().refusals.as_ref().is_some_and(Refusals::admits) {
-            tracing::info!("{} is refused: {reason}", name(peer));
+            tracing::info!("{peer} is refused: {reason}");
         }
     }
 }
