@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Feed, Mode, POLL, REVISIT,
+    EMPTY, Feed, Mode, POLL, REVISIT, load,
     look::{Refused, Writing},
     names::{self, Role, Unpublished},
     scan,
@@ -110,6 +110,21 @@ impl Feed {
         }
         contents.extend(path.to_str().into_iter().flat_map(|path| self.catalog.below(path)).map(str::to_owned));
         affected(path, contents);
+    }
+
+    /// Takes out the contents that have been empty for so long that it is believed. One that is empty again has been filled
+    /// meanwhile, and waits anew.
+    pub(super) fn take_empty(&mut self, now: Instant) -> BTreeSet<String> {
+        let root = &self.root;
+        let is_empty_for_long = |content: &String, at: &mut Instant| {
+            let rested = load::rest(&root.join(content)).map_or(EMPTY, |(_, rested)| rested);
+            // Where the clock was set back, nobody knows for how long.
+            if *at <= now && !rested.is_zero() && rested < EMPTY {
+                *at = now + (EMPTY - rested);
+            }
+            *at <= now
+        };
+        self.empty.extract_if(is_empty_for_long).map(|(content, _)| content).collect()
     }
 
     /// The contents that have the file at `full` under other names.

@@ -497,7 +497,7 @@ impl Feed {
             still.iter().for_each(|path| affected(path, &mut contents));
             self.look_at(contents, &Mode { force: true, still, ..Mode::default() });
         }
-        let empty: BTreeSet<String> = self.empty.extract_if(|_, at| *at <= now).map(|(content, _)| content).collect();
+        let empty = self.take_empty(now);
         if !empty.is_empty() {
             self.look_at(empty, &Mode { force: true, believe_empty: true, ..Mode::default() });
         }
