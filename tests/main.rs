@@ -15,6 +15,7 @@
 //! - [`unit`]: the unit of systemd.
 //! - [`smuggling`]: a table of requests that two servers may read differently.
 //! - [`deadlines`], [`exchange`]: the connection without a network, every deadline and every cut.
+//! - [`simulation`]: many connections, workers and one store in an order that a seed decides, with every fault of a socket.
 //! - [`wire9_targets`] to [`wire9_stamps`], `quotes…`: quotes; [`quotes`] is what their tests share.
 //! - [`quotes_model`]: markets and lists in random steps against [`model::quotes`], [`quotes_lists`] the cache of their answers.
 //! - `feed…`: what publishers do to files and what goes wrong with them. [`witness`] watches one path meanwhile, [`faulty`]
@@ -30,7 +31,7 @@
 //!   other program.
 //!
 //! `CLOUDIA_TEST_IO=auto|uring|epoll` runs everything on that driver, `CLOUDIA_TEST_SEED=N` repeats what
-//! a seed did, `CLOUDIA_TEST_ROUNDS=N` is for how long [`fuzz`] goes on.
+//! a seed did, `CLOUDIA_TEST_ROUNDS=N` is for how long [`fuzz`] goes on, `CLOUDIA_TEST_STEPS=N` for how long [`simulation`].
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
 

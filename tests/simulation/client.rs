@@ -28,6 +28,7 @@ impl Requests {
         }
         let request: Rc<[u8]> = match rng.below(8) {
             0 if one_in(rng, 10) => ranges(rng).into(),
+            2 if one_in(rng, 2) => large(rng).into(),
             0 | 1 => list(rng, public).into(),
             _ => grammar::tame(rng, &public.site).into(),
         };
@@ -81,6 +82,12 @@ fn ranges(rng: &mut Rng) -> Vec<u8> {
     let (step, len) = (4600, 4100 + rng.below(400));
     let ranges: Vec<String> = (0..32).map(|number| format!("{}-{}", number * step, number * step + len)).collect();
     format!("GET /large.txt HTTP/1.1\r\nHost: h\r\nRange: bytes={}\r\n\r\n", ranges.join(",")).into_bytes()
+}
+
+/// The content that is sent from where it lies, whatever its version.
+fn large(rng: &mut Rng) -> Vec<u8> {
+    let coding = pick(rng, &["", "", "Accept-Encoding: gzip\r\n", "Accept-Encoding: br, deflate\r\n"]);
+    format!("GET /large.txt?maxage=3 HTTP/1.1\r\nHost: h\r\n{coding}\r\n").into_bytes()
 }
 
 /// A list of quotes, asked for as pages ask for it.

@@ -385,6 +385,15 @@ impl Host {
         around.tally.note_sent(nobody.pipe().accepted);
     }
 
+    /// Where the bodies lie that connections hold besides those that the store has.
+    pub(super) fn pinned(&mut self) -> Vec<usize> {
+        let mut places = Vec::new();
+        for (_, slot) in self.slots.iter_mut() {
+            slot.connection.holds(|place, _| places.push(place));
+        }
+        places
+    }
+
     fn ids(&self) -> Vec<(u32, usize)> {
         (0..).zip(&self.owners).filter_map(|(id, owner)| Some((id, (*owner)?))).collect()
     }

@@ -246,8 +246,8 @@ impl Peer {
             let to_head = stream[blank..].starts_with(b"HEAD ");
             let mut answers = vec![model::refusal(408, to_head, site)];
             if blank > 0 {
-                // The server does not always look behind them for the method.
-                answers.push(model::refusal(408, false, site));
+                // The server does not always look behind them for the method. The one is the beginning of the other.
+                answers.insert(0, model::refusal(408, false, site));
             }
             return (answers, Fate::Drained, stream.len());
         };
@@ -336,6 +336,8 @@ impl Peer {
         if self.is_over {
             // What is said at a deadline, or to one too many, is said once.
             assert!(pipe.outstanding() == 0 || self.is_told_once, "closed before its last answer was sent");
+            // A reset would destroy the answer.
+            assert!(pipe.write_is_shut || pipe.stream.is_empty(), "closed at once, although more had come");
             return;
         }
         assert!(pipe.told_of_end, "closed without a reason");
@@ -377,7 +379,7 @@ impl Peer {
     pub(super) fn check_due(&self, patience: &Patience, half: u32) {
         let bounds = self.bounds(patience);
         let is_due = bounds.iter().any(|(least, since, _)| half - since >= *least);
-        assert!(is_due, "a deadline is met too early: {half} of {bounds:?}, {:?}", self.wait);
+        assert!(is_due, "a deadline is met too early: {half} of {bounds:?}, {}", self.state());
     }
 
     /// It is still there. `late`: the worker's ticks are late by so many half seconds.
@@ -387,7 +389,20 @@ impl Peer {
         }
         let bounds = self.bounds(patience);
         let is_overdue = bounds.iter().any(|(least, _, since)| half - half.min(*since) > least + 2 + late);
-        assert!(!is_overdue, "a deadline has passed: {half} of {bounds:?}, {:?}", self.wait);
+        assert!(!is_overdue, "a deadline has passed: {half} of {bounds:?}, {}", self.state());
+    }
+
+    /// For people.
+    fn state(&self) -> String {
+        let Peer { wait, opened, heard, given, partial, paused, answered, .. } = self;
+        let (stream, last) = (self.end.pipe().stream.clone(), &self.last);
+        format!(
+            "{wait:?}, opened {opened}, heard {heard}, given {given}, partial {partial:?}, paused {paused}, answered {answered}, \
+             has {} of {} bytes, last {}",
+            stream[..stream.len().min(600)].escape_ascii(),
+            stream.len(),
+            last.escape_ascii()
+        )
     }
 }
 

@@ -179,7 +179,7 @@ impl Public {
 
     /// Changes, adds or removes a file.
     pub(super) fn change_file(&mut self, rng: &mut Rng, tally: &Tally) {
-        let (path, _) = pick(rng, &PATHS);
+        let path = if one_in(rng, 4) { "/large.txt" } else { pick(rng, &PATHS).0 };
         let is_there = self.versions.contains_key(path);
         match rng.below(8) {
             0 if is_there && path != PATHS[0].0 => {
@@ -269,6 +269,19 @@ impl Public {
     pub(super) fn lingering_bytes(&mut self) -> usize {
         self.retired.retain(|(entry, _)| entry.strong_count() > 0);
         self.retired.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// The bodies that connections hold besides those that the store has lie at these places: all that are there, and no other.
+    pub(super) fn check_pinned(&self, pinned: &[usize]) {
+        let old = self.retired.iter().filter(|(entry, _)| entry.strong_count() > 0);
+        for (entry, bytes) in old {
+            assert!(
+                pinned.contains(&(entry.as_ptr() as usize)),
+                "{bytes} bytes of an old version are not accounted for"
+            );
+        }
+        let is_current = |place: &usize| self.current.values().any(|entry| Arc::as_ptr(entry) as usize == *place);
+        assert!(!pinned.iter().any(is_current), "what the store has is taken for a reader's");
     }
 
     /// Changes some quotes at once.

@@ -58,7 +58,7 @@ impl World {
             patience: Patience {
                 idle: pick(&mut rng, &[2, 5, 20, 75]),
                 head: pick(&mut rng, &[1, 3, 10]),
-                send: pick(&mut rng, &[1, 3, 30]),
+                send: pick(&mut rng, &[1, 3, 30, 30]),
             },
             max_connections: pick(&mut rng, &[4, 12, 100]),
             evicts_idle: one_in(&mut rng, 2),
@@ -322,6 +322,8 @@ impl World {
         for host in 0..self.hosts.len() {
             self.on(host, reader, Host::tidy);
         }
+        let pinned: Vec<usize> = self.hosts.iter_mut().flat_map(Host::pinned).collect();
+        self.public.check_pinned(&pinned);
         let (bytes, most) = (self.public.lingering_bytes(), self.unfinished * self.hosts.len());
         assert!(bytes <= most, "{bytes} bytes of old versions are held, {most} may be");
     }
