@@ -3,6 +3,7 @@
 //! Slots, batches, arrears and the budget are the server's own.
 
 use std::{
+    collections::BTreeMap,
     rc::Rc,
     sync::{
         Arc,
@@ -70,6 +71,7 @@ pub(super) struct Around<'w> {
     pub(super) reader: &'w mut Reader,
     pub(super) tally: &'w Tally,
     pub(super) budget: &'w Budget,
+    pub(super) max_of_all: usize,
     pub(super) peers: &'w mut Vec<Option<Peer>>,
 }
 
@@ -185,7 +187,7 @@ impl Host {
         let (all, mine) =
             counted.fold((0, 0), |(all, mine), peer| (all + 1, mine + usize::from(peer.host == self.number)));
         assert_eq!(mine, self.open());
-        let has_room = mine < self.max_connections && all < MAX_OF_ALL;
+        let has_room = mine < self.max_connections && all < around.max_of_all;
         let admitted = mine < self.max_connections && around.budget.take();
         assert_eq!(admitted, has_room, "{all} connections, {mine} of this worker");
         let admitted = admitted || (self.evicts_idle && self.evict(around));
@@ -342,9 +344,13 @@ impl Host {
 
     /// Cuts those that hold too much.
     fn cut(&mut self, ids: &[(u32, usize)], around: &mut Around<'_>) {
-        self.arrears.count(&mut self.slots);
-        while let Some(held) = self.arrears.cut_one(&mut self.slots, &self.desk) {
+        let counted = self.arrears.count(&mut self.slots);
+        assert_eq!(counted, self.held(), "bytes that connections hold");
+        loop {
+            let is_over = self.held() > self.unfinished;
+            let Some(held) = self.arrears.cut_one(&mut self.slots, &self.desk) else { break };
             drop(held);
+            assert!(is_over, "it is cut, and no more is held than may be");
             let cut = ids.iter().find(|(_, at)| {
                 let peer = around.peer(*at);
                 peer.end.pipe().shut && peer.cause.is_none()
@@ -352,8 +358,9 @@ impl Host {
             let (_, at) = cut.expect("who was cut is shut");
             around.peer(*at).cause = Some(Cause::Abandoned);
             around.tally.note(Event::Abandoned);
-            assert!(self.unfinished < LARGE, "it is cut, and holds no more than it may");
         }
+        // Who holds a little is not worth it.
+        assert!(self.held() <= self.unfinished + 4096 * ids.len(), "more is held than may be");
     }
 
     /// Wakes those that wait for a content, if one has come.
@@ -394,6 +401,16 @@ impl Host {
         places
     }
 
+    /// Bytes that connections hold, a body once however many have it.
+    fn held(&mut self) -> usize {
+        let mut pinned = BTreeMap::new();
+        let mut own = 0;
+        for (_, slot) in self.slots.iter_mut() {
+            own += slot.connection.holds(|place, len| _ = pinned.insert(place, len));
+        }
+        own + pinned.values().sum::<usize>()
+    }
+
     fn ids(&self) -> Vec<(u32, usize)> {
         (0..).zip(&self.owners).filter_map(|(id, owner)| Some((id, (*owner)?))).collect()
     }
@@ -412,9 +429,5 @@ impl Host {
     }
 }
 
-/// More than all connections together hold.
-pub(super) const LARGE: usize = 64 << 20;
-
-/// Connections of one client, and of all.
+/// Connections of one client.
 pub(super) const MAX_OF_CLIENT: u32 = 7;
-pub(super) const MAX_OF_ALL: usize = 40;

@@ -242,14 +242,8 @@ impl Peer {
         }
         let Some((request, len)) = reader.next(stream) else {
             assert!(call == Call::Deadline, "an answer to no request: {}", stream.escape_ascii());
-            let blank = blank_len(stream);
-            let to_head = stream[blank..].starts_with(b"HEAD ");
-            let mut answers = vec![model::refusal(408, to_head, site)];
-            if blank > 0 {
-                // The server does not always look behind them for the method. The one is the beginning of the other.
-                answers.insert(0, model::refusal(408, false, site));
-            }
-            return (answers, Fate::Drained, stream.len());
+            let to_head = stream[blank_len(stream)..].starts_with(b"HEAD ");
+            return (vec![model::refusal(408, to_head, site)], Fate::Drained, stream.len());
         };
         assert!(call == Call::Serve, "a request that came as a whole was not answered before its deadline");
         let (mut answers, mut fate) = match &*request {

@@ -6,7 +6,7 @@ use cloudia::worker::{Budget, Client as Address};
 
 use super::{
     client::{Appetite, Client, Move, Requests},
-    host::{Around, Host, LARGE, MAX_OF_ALL, MAX_OF_CLIENT, Terms},
+    host::{Around, Host, MAX_OF_CLIENT, Terms},
     peer::{Patience, Peer},
     pipe::{End, Weather},
     public::Public,
@@ -35,6 +35,7 @@ pub(super) struct World {
     hosts: Vec<Host>,
     peers: Vec<Option<Peer>>,
     budget: Budget,
+    max_of_all: usize,
     requests: Requests,
     weather: Weather,
     /// Connections that it is meant to have.
@@ -53,7 +54,7 @@ impl World {
         let mut rng = Rng::with_seed(seed);
         let room = pick(&mut rng, &[80_000, 200_000, 2_000_000]);
         let public = Public::new(&mut rng, room, tally);
-        let unfinished = pick(&mut rng, &[60_000, 400_000, LARGE]);
+        let unfinished = pick(&mut rng, &[60_000, 400_000, 64 << 20]);
         let terms = Terms {
             patience: Patience {
                 idle: pick(&mut rng, &[2, 5, 20, 75]),
@@ -66,6 +67,7 @@ impl World {
         };
         let hosts = (0..1 + rng.below(3)).map(|number| Host::new(number, &public, &terms)).collect();
         let per_client = (!one_in(&mut rng, 3)).then_some(MAX_OF_CLIENT);
+        let max_of_all = pick(&mut rng, &[5, 11, 30]);
         World {
             weather: pick(&mut rng, &[Weather::Calm, Weather::Rough, Weather::Stormy, Weather::Stormy]),
             crowd: pick(&mut rng, &[3, 8, 16, 50]),
@@ -74,7 +76,8 @@ impl World {
             public,
             hosts,
             peers: Vec::new(),
-            budget: Budget::new(MAX_OF_ALL, per_client),
+            budget: Budget::new(max_of_all, per_client),
+            max_of_all,
             requests: Requests::default(),
             unfinished,
             tally: tally.clone(),
@@ -141,20 +144,10 @@ impl World {
         (0..count).map(|at| (first + at) % count).find(|at| self.peers[*at].as_ref().is_some_and(&holds))
     }
 
-    fn around<'w>(
-        public: &'w Public,
-        reader: &'w mut Reader,
-        tally: &'w Tally,
-        budget: &'w Budget,
-        peers: &'w mut Vec<Option<Peer>>,
-    ) -> Around<'w> {
-        Around { public, reader, tally, budget, peers }
-    }
-
     /// Calls a worker.
     fn on<R>(&mut self, host: usize, reader: &mut Reader, call: impl FnOnce(&mut Host, &mut Around<'_>) -> R) -> R {
-        let Self { public, tally, budget, peers, hosts, .. } = self;
-        call(&mut hosts[host], &mut Self::around(public, reader, tally, budget, peers))
+        let Self { public, tally, budget, max_of_all, peers, hosts, .. } = self;
+        call(&mut hosts[host], &mut Around { public, reader, tally, budget, max_of_all: *max_of_all, peers })
     }
 
     fn connect(&mut self, reader: &mut Reader) {
@@ -355,8 +348,8 @@ impl World {
     fn check_at_end(&mut self) {
         Host::check_counts(&self.hosts, &self.tally);
         assert_eq!(self.public.lingering_bytes(), 0, "versions that nobody reads are still there");
-        let places = (0..=MAX_OF_ALL).filter(|_| self.budget.take()).count();
-        assert_eq!(places, MAX_OF_ALL, "not all places have come back");
+        let places = (0..=self.max_of_all).filter(|_| self.budget.take()).count();
+        assert_eq!(places, self.max_of_all, "not all places have come back");
     }
 }
 
