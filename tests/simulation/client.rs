@@ -47,14 +47,7 @@ impl Requests {
     /// What a client sends next, and how many requests that is, more or less.
     pub(super) fn pipeline(&mut self, rng: &mut Rng, public: &Public) -> (Vec<u8>, usize) {
         if one_in(rng, 1200) {
-            // So much of it is joined at once that others have their turn before the rest.
-            let lists = (0..4).map(|number| {
-                format!(
-                    "GET /list=l{}&rn={number} HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip\r\n\r\n",
-                    ",l".repeat(300 + number)
-                )
-            });
-            return (lists.collect::<String>().into_bytes(), 4);
+            return (burst(rng), 4);
         }
         let count = match rng.below(50) {
             0 => 20 + rng.below(60),
@@ -74,6 +67,18 @@ impl Requests {
         }
         (bytes, count)
     }
+}
+
+/// Lists of which so much is joined at once that others have their turn before the rest, which may be no request.
+fn burst(rng: &mut Rng) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for number in 0..4 {
+        let list = ",l".repeat(300 + number);
+        let head = format!("GET /list=l{list}&rn={number} HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip\r\n\r\n");
+        bytes.extend_from_slice(head.as_bytes());
+    }
+    bytes.extend_from_slice(pick(rng, &[&b""[..], b"\r\n", b"\r", b"GE"]));
+    bytes
 }
 
 /// As many ranges as one answer may have, each large enough to be sent from where it lies: more pieces than the kernel takes at
