@@ -42,7 +42,13 @@ impl Feed {
         | Hint::Appeared(full)
         | Hint::Vanished(full)) = &hint
         else {
-            self.unsure = true;
+            match hint {
+                Hint::Rung => self.is_rung(),
+                _ => {
+                    self.unsure = true;
+                    self.look_again_at_doubts();
+                }
+            }
             return false;
         };
         let Ok(path) = full.strip_prefix(&self.root).map(Path::to_owned) else {
@@ -58,6 +64,9 @@ impl Feed {
         if names::check(&path) == Err(Unpublished::Unspeakable) && full.symlink_metadata().is_ok() {
             let (refusal, reason) = (Refusal::Name, scan::UNSPEAKABLE.to_owned());
             self.tell(Refused { path: path.clone(), fingerprint: None, refusal, reason });
+        }
+        if !matches!(hint, Hint::Touched(_) | Hint::Settled(_)) {
+            self.doubts.dispel(&path);
         }
         let full = full.clone();
         let is_structural = !matches!(hint, Hint::Written(_) | Hint::Touched(_) | Hint::Settled(_));
@@ -83,7 +92,7 @@ impl Feed {
             }
             Hint::Appeared(_) | Hint::Vanished(_) => self.has_moved(&path, &full, contents),
             // Noted above.
-            Hint::Lost => {}
+            Hint::Rung | Hint::Lost => {}
         }
         is_structural && self.links
     }

@@ -135,6 +135,8 @@ pub struct Loaded {
     pub bytes: Vec<u8>,
     /// The state in which they were.
     pub fingerprint: Fingerprint,
+    /// The kernel has said that nobody writes the file, or that need not be known.
+    pub is_sure: bool,
 }
 
 /// Why a file was not read.
@@ -260,12 +262,12 @@ pub fn read(found: &Found, trust: Trust) -> Result<Loaded, Unread> {
         let reason = format!("has {} bytes, the limit is {MAX_FILE}", before.size());
         return Err(Unread::Refused(Refusal::TooLarge, reason));
     }
-    match (writers(&file), trust) {
-        (Writers::None, _) | (_, Trust::Still) => {}
+    let is_sure = match (writers(&file), trust) {
+        (Writers::None, _) | (_, Trust::Still) => true,
         (Writers::Some, _) | (Writers::Unknown, Trust::Told) => return Err(Unread::Busy),
         (Writers::Unknown, Trust::Usual) if is_young(&before) => return Err(Unread::Young),
-        (Writers::Unknown, Trust::Usual) => {}
-    }
+        (Writers::Unknown, Trust::Usual) => false,
+    };
     // One byte more than there should be tells that the file has grown.
     let mut bytes = Vec::with_capacity(before.size() as usize + 1);
     (&mut file).take(before.size() + 1).read_to_end(&mut bytes).map_err(|error| refused(&error))?;
@@ -274,7 +276,7 @@ pub fn read(found: &Found, trust: Trust) -> Result<Loaded, Unread> {
     if bytes.len() as u64 != before.size() || Fingerprint::of(&after).modified != fingerprint.modified {
         return Err(Unread::Busy);
     }
-    Ok(Loaded { bytes, fingerprint })
+    Ok(Loaded { bytes, fingerprint, is_sure })
 }
 
 /// A digest of a file's state, and for how long it has been so; zero where its times are in the future. None: it is gone.

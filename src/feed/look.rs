@@ -160,6 +160,8 @@ pub struct Look<'a> {
     pub still: &'a HashSet<PathBuf>,
     /// Believe a file that has become empty.
     pub believe_empty: bool,
+    /// It can be heard whether somebody was writing: see [`Sight::doubted`].
+    pub hears: bool,
     /// The files that there are, where that is known: most contents have none of four sidecars.
     pub listing: Option<&'a Listing>,
 }
@@ -176,6 +178,8 @@ pub struct Sight {
     pub linked: bool,
     /// Device and inode of a file that has other names besides this one.
     pub shared: Option<(u64, u64)>,
+    /// Files that were read without knowing whether somebody was writing them, relative to the root.
+    pub doubted: Vec<PathBuf>,
     /// What was refused: the file, its state, why, and in words.
     pub refused: Vec<Refused>,
 }
@@ -230,6 +234,7 @@ impl Look<'_> {
             disowned: known.and_then(|known| known.disowned),
             linked: false,
             shared: None,
+            doubted: Vec::new(),
             refused: Vec::new(),
         };
         if names::check(Path::new(content)).is_err() {
@@ -434,6 +439,10 @@ impl Look<'_> {
         match (load::read(found, trust), is_content) {
             (Ok(loaded), _) => {
                 sight.seen[role as usize] = Some(loaded.fingerprint);
+                if self.hears && !loaded.is_sure {
+                    // Events come under the real name.
+                    sight.doubted.push(found.path.strip_prefix(self.root).unwrap_or(&found.path).to_owned());
+                }
                 Ok(Some(loaded.bytes))
             }
             // The events of its writer come under its real name, not under the link's.

@@ -8,6 +8,7 @@
 mod build;
 mod catalog;
 pub mod codec;
+mod doubts;
 mod follow;
 mod improve;
 mod load;
@@ -18,6 +19,7 @@ mod news;
 pub mod quotes;
 mod root;
 mod scan;
+mod timers;
 mod vanish;
 mod watch;
 
@@ -36,7 +38,7 @@ use std::{
 pub use catalog::Stamped;
 use catalog::{Catalog, Neighbours};
 use codec::Effort;
-use follow::affected;
+use doubts::Doubts;
 use load::{Fingerprint, Mark, Place};
 use look::{Fresh, Known, Look, Outcome, Refused, Sight, Writing};
 use media::Types;
@@ -101,6 +103,8 @@ pub struct Feed {
     empty: HashMap<String, Instant>,
     /// Contents to look at again, and when.
     soon: HashMap<String, Instant>,
+    /// New versions that may not be whole.
+    doubts: Doubts,
     /// Directories to look at once more: what is made in a new one before it is watched sends no event.
     revisit: Vec<(Instant, PathBuf)>,
     /// Contents that are reached through links, and whether there are any links at all.
@@ -174,6 +178,7 @@ impl Feed {
             tell_news,
             watch: None,
             writing: HashMap::new(),
+            doubts: Doubts::default(),
             empty: HashMap::new(),
             soon: HashMap::new(),
             revisit: Vec::new(),
@@ -274,6 +279,13 @@ impl Feed {
         } else {
             self.look_at_many(contents.into_iter().collect(), mode, &mut batch);
         }
+        self.publish_all(batch, mode);
+        self.ring();
+    }
+
+    /// Publishes what there is, removes what is gone, and looks at what either may matter to.
+    fn publish_all(&mut self, mut batch: Batch, mode: &Mode) {
+        self.publish(&mut batch, mode);
         self.remove(std::mem::take(&mut batch.gone), mode, &mut batch.neighbours);
         let mut neighbours = batch.neighbours;
         neighbours.retain(|content| self.may_matter(content));
@@ -292,6 +304,7 @@ impl Feed {
             force: *force,
             still,
             believe_empty: *believe_empty,
+            hears: !load && self.watch.as_ref().is_some_and(|(watch, _)| watch.has_bell()),
             listing: listing.as_ref(),
         }
     }
@@ -366,7 +379,8 @@ impl Feed {
 
     /// Takes in what a look has seen.
     fn settle(&mut self, content: String, sight: Sight, batch: &mut Batch) {
-        let Sight { outcome, seen, disowned, linked, shared, refused } = sight;
+        let Sight { outcome, seen, disowned, linked, shared, doubted, refused } = sight;
+        self.doubts.forget(&content);
         let was_seen = self.catalog.known(&content).is_some_and(|known| known.seen == Mark::of(&seen));
         let is_good = refused.is_empty() && !was_seen;
         if matches!(outcome, Outcome::Publish { .. } | Outcome::Gone) || matches!(outcome, Outcome::Keep) && is_good {
@@ -403,7 +417,11 @@ impl Feed {
             Outcome::Publish { made, modified, is_improvable } => {
                 self.catalog.came_back(&content);
                 let seen = Mark::of(&seen);
-                batch.fresh.push(Fresh { content, made, modified, is_improvable, seen, disowned });
+                let fresh = Fresh { content, made, modified, is_improvable, seen, disowned };
+                match doubted.is_empty() {
+                    true => batch.fresh.push(fresh),
+                    false => self.doubt(fresh, doubted),
+                }
             }
             Outcome::Gone => {
                 if let Some(known) = self.catalog.known_mut(&content) {
@@ -434,30 +452,6 @@ impl Feed {
         }
     }
 
-    /// Takes out the files that have been still for long although somebody has them open.
-    fn take_still(&mut self, now: Instant) -> HashSet<PathBuf> {
-        let root = &self.root;
-        let is_still = |path: &PathBuf, writing: &mut Writing| {
-            if now.duration_since(writing.since) < STILL {
-                return false;
-            }
-            match load::rest(&root.join(path)) {
-                // It has changed, and nobody has told.
-                Some((state, _)) if writing.state.is_some_and(|before| before != state) => {
-                    *writing = Writing { since: now, state: Some(state), is_new: false };
-                    false
-                }
-                Some((state, rested)) if rested < STILL && rested > Duration::ZERO => {
-                    let since = now.checked_sub(rested).unwrap_or(now);
-                    *writing = Writing { since, state: Some(state), is_new: false };
-                    false
-                }
-                _ => true,
-            }
-        };
-        self.writing.extract_if(is_still).map(|(path, _)| path).collect()
-    }
-
     /// Removes contents whose files are gone, if it is they that are gone and not their directory.
     fn remove(&mut self, gone: Vec<String>, mode: &Mode, neighbours: &mut Neighbours) {
         if gone.is_empty() {
@@ -477,67 +471,6 @@ impl Feed {
                 self.directory.display(),
                 vanish::HOLD.as_secs()
             );
-        }
-    }
-
-    fn next_wake(&self) -> Instant {
-        let still = self.writing.values().map(|writing| writing.since + STILL);
-        let empty = self.empty.values().copied().chain(self.revisit.iter().map(|(at, _)| *at));
-        let soon = self.soon.values().copied().chain(self.unsure.then_some(self.next_watch));
-        let timers = [self.next_root, self.next_scan].into_iter().chain(self.catalog.next_expiry());
-        timers.chain(still).chain(empty).chain(soon).min().unwrap_or(self.next_scan)
-    }
-
-    /// Does what is due.
-    fn keep_time(&mut self) {
-        let now = Instant::now();
-        let still = self.take_still(now);
-        if !still.is_empty() {
-            let mut contents = BTreeSet::new();
-            still.iter().for_each(|path| affected(path, &mut contents));
-            self.look_at(contents, &Mode { force: true, still, ..Mode::default() });
-        }
-        let empty = self.take_empty(now);
-        if !empty.is_empty() {
-            self.look_at(empty, &Mode { force: true, believe_empty: true, ..Mode::default() });
-        }
-        self.look_soon(now);
-        let revisit: Vec<_> = self.revisit.extract_if(.., |(at, _)| *at <= now).collect();
-        let contents: BTreeSet<String> = revisit.iter().flat_map(|(_, path)| self.scan_below(path)).collect();
-        if !contents.is_empty() {
-            self.look_at(contents, &Mode::default());
-        }
-        let expired = self.catalog.expired(now);
-        if !expired.is_empty() {
-            self.look_at(expired, &Mode { force: true, certain: true, ..Mode::default() });
-        }
-        if self.next_root <= now {
-            self.next_root = now + ROOT;
-            self.check_root();
-        }
-        if self.unsure && self.next_watch <= now {
-            self.unsure = false;
-            self.watch();
-            self.rescan(true);
-        }
-        if self.next_scan <= now {
-            self.rescan(true);
-        }
-    }
-
-    fn look_soon(&mut self, now: Instant) {
-        let soon: BTreeSet<String> = self.soon.extract_if(|_, at| *at <= now).map(|(content, _)| content).collect();
-        if !soon.is_empty() {
-            self.look_at(soon, &Mode { force: true, ..Mode::default() });
-        }
-    }
-
-    /// Looks again at what could not be believed yet, so that the first load has everything.
-    fn finish_load(&mut self) {
-        let end = Instant::now() + 3 * load::REST;
-        while let Some(next) = self.soon.values().min().copied().filter(|next| *next < end) {
-            std::thread::sleep(next.saturating_duration_since(Instant::now()));
-            self.look_soon(Instant::now());
         }
     }
 

@@ -13,6 +13,7 @@ impl Feed {
     /// Watches the root as it is now, in place of what was watched before.
     pub(super) fn watch(&mut self) {
         self.watch = None;
+        self.look_again_at_doubts();
         self.next_watch = Instant::now() + REWATCH;
         let identity = identity(&self.root);
         let news = self.tell_news.clone();
@@ -46,6 +47,7 @@ impl Feed {
     /// The directory that was watched is gone.
     pub(super) fn forget_watch(&mut self) {
         self.watch = None;
+        self.look_again_at_doubts();
         self.next_watch = Instant::now();
         self.next_root = Instant::now();
     }

@@ -2,12 +2,16 @@
 //!
 //! Directories are watched, never files: a rename over a file hides from a watch on the file.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::fd::{AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
+};
 
 use notify::{
     Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode, CreateKind, Flag, ModifyKind, RenameMode},
 };
+use rustix::fs::{MemfdFlags, memfd_create};
 
 /// What may have happened to a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub enum Hint {
     Appeared(PathBuf),
     /// The name went, with everything below it.
     Vanished(PathBuf),
+    /// The bell was rung: whatever had happened before has been told.
+    Rung,
     /// Events were lost.
     Lost,
 }
@@ -31,6 +37,21 @@ pub enum Hint {
 /// A watch on a directory and everything below it, until it is dropped.
 pub struct Watch {
     watcher: RecommendedWatcher,
+    bell: Option<Bell>,
+}
+
+/// A file that is nowhere and nobody else's: when it is opened, that is an event among the others.
+struct Bell {
+    path: PathBuf,
+    /// For as long as the path is used.
+    _file: OwnedFd,
+}
+
+impl Bell {
+    fn new() -> Option<Self> {
+        let file = memfd_create(c"cloudia-bell", MemfdFlags::CLOEXEC).ok()?;
+        Some(Self { path: format!("/proc/self/fd/{}", file.as_raw_fd()).into(), _file: file })
+    }
 }
 
 impl Watch {
@@ -39,8 +60,14 @@ impl Watch {
     /// # Errors
     /// What the system says, above all that there are too many watches.
     pub fn new(root: &Path, tell: impl Fn(Hint) + Send + 'static) -> notify::Result<Self> {
+        let bell = Bell::new();
+        let is_bell = bell.as_ref().map(|bell| bell.path.clone());
         let tell_all = move |event: notify::Result<Event>| {
             let hints_of = match event {
+                Ok(event) if event.paths.first().is_some_and(|path| Some(path) == is_bell.as_ref()) => {
+                    let is_rung = matches!(event.kind, EventKind::Access(AccessKind::Open(_)));
+                    is_rung.then_some(Hint::Rung).into_iter().collect()
+                }
                 Ok(event) => translate(event),
                 // Whatever it was, a look at everything mends it.
                 Err(_) => vec![Hint::Lost],
@@ -54,7 +81,18 @@ impl Watch {
             Err(error) if is_denied(&error) => watch_readable(&mut watcher, root)?,
             watched => watched?,
         }
-        Ok(Self { watcher })
+        let bell = bell.filter(|bell| watcher.watch(&bell.path, RecursiveMode::NonRecursive).is_ok());
+        Ok(Self { watcher, bell })
+    }
+
+    /// There is a bell.
+    pub fn has_bell(&self) -> bool {
+        self.bell.is_some()
+    }
+
+    /// Rings the bell: when [`Hint::Rung`] is told, everything that has happened until now has been. Whether it could be rung.
+    pub fn ring(&self) -> bool {
+        self.bell.as_ref().is_some_and(|bell| std::fs::File::open(&bell.path).is_ok())
     }
 
     /// Watches a directory below the root that has come, or that could not be read before.
