@@ -108,7 +108,9 @@ impl Worker {
             slots.set_peer(id, peer);
         }
         let Some(source) = source else { return };
-        if !self.budget.counts_clients() {
+        // Whoever has given its place to another one is about to be closed, and counts for nobody.
+        let has_place = slots.get(id).is_some_and(|slot| slot.place == Place::Counted);
+        if !self.budget.counts_clients() || !has_place {
             return;
         }
         let client = Client::of(source);
@@ -118,13 +120,10 @@ impl Worker {
         }
         let Some(slot) = slots.get(id) else { return };
         let lingers = self.lingering.get() < REFUSALS_LINGERING;
-        // It may have made room for another one meanwhile.
-        if slot.place == Place::Counted {
-            slot.place = Place::Refused;
-            self.budget.give_back();
-            self.stats.open.sub(1);
-            self.lingering.set(self.lingering.get() + 1);
-        }
+        slot.place = Place::Refused;
+        self.budget.give_back();
+        self.stats.open.sub(1);
+        self.lingering.set(self.lingering.get() + 1);
         let socket = slot.socket.0;
         self.refuse(&mut slot.connection, socket, peer);
         if !lingers {
