@@ -146,7 +146,7 @@ struct ServeArgs {
     #[arg(long, env = "CLOUDIA_DEFER_ACCEPT", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
     defer_accept: Option<bool>,
 
-    /// Log who is refused and why, ten lines a second at the most
+    /// Log who is refused and why, ten lines a second of each worker at the most
     #[arg(long, env = "CLOUDIA_LOG_REFUSED", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
     log_refused: Option<bool>,
 

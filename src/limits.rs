@@ -215,6 +215,9 @@ pub const ADMIN_CONNECTIONS: usize = 32;
 /// A whole admin exchange takes at most this long.
 pub const ADMIN_SECS: u64 = 10;
 
+/// Seconds that the head of an admin request may take beyond this machine: who brings no token holds a place for no longer.
+pub const ADMIN_HEAD_SECS: u64 = 1;
+
 const _: () = {
     assert!(MAX_TARGET < MAX_HEAD, "a target of full length must leave room for its fields");
     assert!(RECEIVE >= MAX_HEAD, "one receive must be able to bring a whole head");

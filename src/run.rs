@@ -29,7 +29,7 @@ use takeover::{Estate, Predecessor};
 
 use crate::{
     admin::{self, Access, Overview, Token},
-    config::{Config, IoChoice},
+    config::{Admin, Config, IoChoice},
     feed::{Feed, Summary, quotes::board::Board},
     limits::DESCRIPTORS_RESERVED,
     listen::{Bound, Gate, Passed},
@@ -182,7 +182,8 @@ impl Server {
         if let Some(asked) = config.max_connections.filter(|asked| *asked > max) {
             tracing::warn!("--max-connections {asked} is more than the descriptor limit allows: {max} it is");
         }
-        let token = config.admin_token_file.as_deref().map(Token::read).transpose().map_err(Error::Start)?;
+        let file = config.admin_token_file.as_deref().filter(|_| config.admin != Admin::Off);
+        let token = file.map(Token::read).transpose().map_err(Error::Start)?;
         let access = Arc::new(Access { token, names: config.admin_names.clone() });
         Ok(Self {
             access,

@@ -19,7 +19,7 @@ pub use token::Token;
 
 use crate::{
     clock::{http_date, unix_now},
-    limits::{ADMIN_CONNECTIONS, ADMIN_SECS, MAX_FIELDS, MAX_HEAD},
+    limits::{ADMIN_CONNECTIONS, ADMIN_HEAD_SECS, ADMIN_SECS, MAX_FIELDS, MAX_HEAD},
     listen::{Bound, Gate},
     run::{Stage, StageCell},
     serve::{
@@ -132,7 +132,8 @@ impl Drop for Slot {
 }
 
 fn converse(connection: &TcpStream, access: &Access, overview: &Overview) -> io::Result<()> {
-    let end = Instant::now() + Duration::from_secs(ADMIN_SECS);
+    let head = if access.token.is_some() { ADMIN_HEAD_SECS } else { ADMIN_SECS };
+    let end = Instant::now() + Duration::from_secs(head);
     connection.set_write_timeout(Some(Duration::from_secs(ADMIN_SECS)))?;
     let mut input = Vec::new();
     let reply = loop {

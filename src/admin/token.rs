@@ -2,9 +2,9 @@
 //! `Basic` with any name, which is what browsers can ask for.
 
 use std::{
-    fs::File,
+    fs::OpenOptions,
     io::{self, Read},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -31,8 +31,12 @@ impl Token {
             };
             refused(format!("{error}{remedy}"))
         };
-        let file = File::open(path).map_err(unreadable)?;
+        // A pipe in its place must not block the start.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
         let meta = file.metadata().map_err(unreadable)?;
+        if !meta.is_file() {
+            return Err(refused("it is no regular file; name one".to_owned()));
+        }
         let mut text = Vec::new();
         file.take(2 * MAX_TOKEN as u64).read_to_end(&mut text).map_err(unreadable)?;
         let token = Self::new(&text).ok_or_else(|| {

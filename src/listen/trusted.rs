@@ -49,6 +49,14 @@ impl FromStr for Network {
         };
         let network = network
             .map_err(|_| format!("{text:?} is no address or network such as 10.0.0.7, 10.0.0.0/8 or fd00::/8"))?;
+        let network = match network {
+            // Addresses that are written so are the IPv4 ones, and so are networks of them.
+            IpNet::V6(mapped) if mapped.addr().to_ipv4_mapped().is_some() && mapped.prefix_len() >= 96 => {
+                let address = mapped.addr().to_canonical();
+                IpNet::new(address, mapped.prefix_len() - 96).unwrap_or(network)
+            }
+            _ => network,
+        };
         if network.network() != network.addr() {
             return Err(format!(
                 "{text:?} names one address and a whole network: write {}, or the address alone",
@@ -75,11 +83,11 @@ mod tests {
 
     #[test]
     fn networks() {
-        let trusted = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::ffff:198.51.100.1"]
+        let trusted = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::ffff:198.51.100.1", "::ffff:203.0.113.0/120"]
             .map(|text| text.parse::<Network>().unwrap());
         let trusted = Trusted::from_iter(trusted);
         let contains = |text: &str| trusted.contains(text.parse().unwrap());
-        for inside in ["10.1.2.3", "::ffff:10.1.2.3", "192.0.2.1", "2001:db8:1::1", "198.51.100.1"] {
+        for inside in ["10.1.2.3", "::ffff:10.1.2.3", "192.0.2.1", "2001:db8:1::1", "198.51.100.1", "203.0.113.9"] {
             assert!(contains(inside), "{inside}");
         }
         for outside in ["11.0.0.0", "192.0.2.2", "2001:db9::1", "::1", "::a00:1"] {

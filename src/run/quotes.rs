@@ -8,7 +8,7 @@ use std::{
 
 use nix::unistd::{User, geteuid};
 
-use super::{Error, start_error};
+use super::{Error, rights, start_error};
 use crate::{
     config::Config,
     feed::quotes::{
@@ -55,10 +55,12 @@ pub(super) fn load_snapshot(config: &Config, board: &SharedBoard) -> Result<Opti
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let writable = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    rustix::fs::access(directory, writable).map_err(|cause| {
-        let cause = std::io::Error::from(cause);
-        error(format!("its directory cannot be written: {cause}; make it, or give this user the right to"))
+    // Only to write tells, for there is more that may forbid it than the rights of the directory.
+    snapshot::try_to_write(path).map_err(|cause| {
+        error(format!(
+            "its directory cannot be written: {cause}; make it, or give this user the right to{}",
+            rights::bound(&cause)
+        ))
     })?;
     let data = config.data.canonicalize().unwrap_or_else(|_| config.data.clone());
     if directory.canonicalize().is_ok_and(|directory| directory.starts_with(data)) {

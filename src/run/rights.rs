@@ -16,15 +16,24 @@ use landlock::{
 use nix::unistd::{User, geteuid};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
-use super::{Error, sockets::Sockets};
+use super::{Error, sockets::Sockets, takeover};
 use crate::{config::Config, listen::Address};
 
 /// The rights that are left.
 pub(super) struct Rights {
     user: String,
     is_root: bool,
-    /// Where it may write. None: the kernel cannot hold it to that.
-    places: Option<Vec<PathBuf>>,
+    writes: Writes,
+}
+
+/// Where it may write.
+enum Writes {
+    /// Below these.
+    Below(Vec<PathBuf>),
+    /// Where the server that has started it could.
+    Inherited,
+    /// Wherever its user may: the kernel cannot hold it to less.
+    Anywhere,
 }
 
 impl fmt::Display for Rights {
@@ -33,14 +42,15 @@ impl fmt::Display for Rights {
             true => f.write_str("those of root, which --user NAME gives up once the ports are bound; ")?,
             false => write!(f, "those of the user {}, no capabilities; ", self.user)?,
         }
-        let Some(places) = &self.places else {
-            return f.write_str("writes wherever that may: this kernel has no Landlock");
-        };
-        if places.is_empty() {
-            return f.write_str("writes to no file");
+        match &self.writes {
+            Writes::Below(places) if places.is_empty() => f.write_str("writes to no file"),
+            Writes::Below(places) => {
+                let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+                write!(f, "writes below {} alone", places.join(", "))
+            }
+            Writes::Inherited => f.write_str("writes where the server before it could"),
+            Writes::Anywhere => f.write_str("writes wherever that may, since Landlock cannot be used"),
         }
-        let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
-        write!(f, "writes below {} alone", places.join(", "))
     }
 }
 
@@ -65,13 +75,34 @@ pub(super) fn give_up(config: &Config, sockets: &Sockets) -> Result<Rights, Erro
         })?;
     }
     let user = User::from_uid(geteuid()).ok().flatten().map_or_else(|| geteuid().to_string(), |user| user.name);
-    let places = confine(config, sockets).unwrap_or_else(|error| {
-        tracing::warn!(
-            "Landlock cannot be used, so that only its user's rights hold this process from writing: {error}"
-        );
-        None
-    });
-    Ok(Rights { user, is_root, places })
+    let writes = match confine(config, sockets) {
+        Ok(Some(places)) => Writes::Below(places),
+        Ok(None) => Writes::Anywhere,
+        // The kernel takes sixteen sets of rules, one from each server of a row.
+        Err(_) if is_successor() => Writes::Inherited,
+        Err(error) => {
+            tracing::warn!(
+                "Landlock cannot be used, so that only its user's rights hold this process from writing: {error}"
+            );
+            Writes::Anywhere
+        }
+    };
+    Ok(Rights { user, is_root, writes })
+}
+
+/// Another server has started this one, with no more rights than it had.
+fn is_successor() -> bool {
+    std::env::var_os(takeover::REPLACES).is_some()
+}
+
+/// What else may forbid what `error` tells of, with the remedy.
+pub(super) fn bound(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if is_successor() => {
+            "; a server that SIGUSR2 starts has no more rights than the one before it: for others start one with --take-over"
+        }
+        _ => "",
+    }
 }
 
 fn become_user(name: &str) -> Result<(), Error> {

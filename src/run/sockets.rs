@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::{
-    Error, quotes,
+    Error, quotes, rights,
     takeover::{Names, Predecessor},
 };
 use crate::{
@@ -117,6 +117,9 @@ fn cannot_listen(address: &Address, error: &io::Error, flag: &str) -> Error {
         io::ErrorKind::AddrInUse => {
             format!("another program, perhaps another cloudia, listens there; stop it, or name another with {flag}")
         }
+        io::ErrorKind::PermissionDenied if matches!(address, Address::Unix(_)) => {
+            format!("this user must be allowed to write its directory; or name another with {flag}")
+        }
         io::ErrorKind::PermissionDenied => {
             format!("ports below 1024 need root (which --user gives up again) or CAP_NET_BIND_SERVICE; or use {flag}")
         }
@@ -125,5 +128,5 @@ fn cannot_listen(address: &Address, error: &io::Error, flag: &str) -> Error {
         }
         _ => format!("name another with {flag}"),
     };
-    Error::Start(format!("cannot listen on {address}: {error}; {remedy}"))
+    Error::Start(format!("cannot listen on {address}: {error}; {remedy}{}", rights::bound(error)))
 }

@@ -5,64 +5,75 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The client that the head of a request names: the last address that is not `trusted`, else the first. A head need not be well
-/// formed. None: it names nobody.
+/// The client that the head of a request names: the last address that is not `trusted`, else the first of those that are. A head
+/// need not be well formed. Where there is an `X-Forwarded-For`, `Forwarded` is not asked: a proxy that writes the one may pass on
+/// what a client has written as the other. None: it names nobody.
 pub fn client(head: &[u8], trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
-    let values = |name: &str| {
-        let of_name =
-            head.split(|byte| *byte == b'\n').skip(1).filter_map(|line| field(line, name)).collect::<Vec<_>>();
-        of_name.join(",")
+    let first_line = head.iter().position(|byte| *byte == b'\n').map_or(head.len(), |end| end + 1);
+    let fields = &head[first_line..];
+    let values = |name: &str| -> Vec<&[u8]> {
+        // Read from the end: what stands there was added last.
+        fields.rsplit(|byte| *byte == b'\n').filter_map(|line| field(line, name)).collect()
     };
-    let list = values("x-forwarded-for");
-    let named = |list: &str, item: fn(&str) -> Option<IpAddr>| {
-        let mut named = None;
-        for element in split(list, b',').into_iter().rev() {
-            // What stands in front of something unknown was said by somebody unknown.
-            let Some(address) = item(element) else { break };
-            named = Some(address);
-            if !trusted(address) {
-                break;
-            }
+    let lists = values("x-forwarded-for");
+    match lists.is_empty() {
+        false => last(lists.iter().flat_map(|list| list.rsplit(|byte| *byte == b',')).map(node), trusted),
+        true => last(values("forwarded").iter().flat_map(|list| split_from_end(list, b',')).map(element), trusted),
+    }
+}
+
+fn last(addresses: impl Iterator<Item = Option<IpAddr>>, trusted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+    let mut named = None;
+    // What stands in front of something unknown was said by somebody unknown.
+    for address in addresses.map_while(|address| address) {
+        named = Some(address);
+        if !trusted(address) {
+            break;
         }
-        named
-    };
-    named(&list, node).or_else(|| named(&values("forwarded"), element))
+    }
+    named
 }
 
-fn field<'l>(line: &'l [u8], name: &str) -> Option<&'l str> {
-    let (first, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
-    first.eq_ignore_ascii_case(name).then(|| value.trim())
+fn field<'l>(line: &'l [u8], name: &str) -> Option<&'l [u8]> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| &line[colon + 1..])
 }
 
-/// The parts between `separator`s that are not within quotes.
-fn split(list: &str, separator: u8) -> Vec<&str> {
+/// The parts between `separator`s that are not within quotes, the last first: an open quote swallows what stands before it.
+fn split_from_end(list: &[u8], separator: u8) -> Vec<&[u8]> {
     let mut parts = Vec::new();
-    let (mut start, mut quoted, mut escaped) = (0, false, false);
-    for (at, byte) in list.bytes().enumerate() {
+    let (mut end, mut quoted) = (list.len(), false);
+    for (at, byte) in list.iter().enumerate().rev() {
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            _ if byte == separator && !quoted => {
-                parts.push(list[start..at].trim());
-                start = at + 1;
+            b'"' if !is_escaped(&list[..at]) => quoted = !quoted,
+            _ if *byte == separator && !quoted => {
+                parts.push(&list[at + 1..end]);
+                end = at;
             }
             _ => {}
         }
     }
-    parts.push(list[start..].trim());
+    parts.push(&list[..end]);
     parts
 }
 
+/// What follows `before` has a backslash that counts.
+fn is_escaped(before: &[u8]) -> bool {
+    before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
+}
+
 /// `for=` of an element of `Forwarded`.
-fn element(element: &str) -> Option<IpAddr> {
-    let pairs = split(element, b';').into_iter().filter_map(|pair| pair.split_once('='));
-    let value = pairs.filter(|(name, _)| name.eq_ignore_ascii_case("for")).map(|(_, value)| value).next()?;
-    node(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
+fn element(element: &[u8]) -> Option<IpAddr> {
+    let named = split_from_end(element, b';').into_iter().find_map(|pair| {
+        let equals = pair.iter().position(|byte| *byte == b'=')?;
+        pair[..equals].trim_ascii().eq_ignore_ascii_case(b"for").then(|| pair[equals + 1..].trim_ascii())
+    })?;
+    node(named.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(named))
 }
 
 /// An address, with or without a port.
-fn node(text: &str) -> Option<IpAddr> {
+fn node(bytes: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(bytes.trim_ascii()).ok()?;
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(address.to_canonical());
     }
@@ -101,6 +112,12 @@ mod tests {
             ("Forwarded: host=\"a,b;for=7.7.7.7\";for=192.0.2.9", "192.0.2.9"),
             ("X-Forwarded-Fort: 192.0.2.1", "-"),
             ("Other: x", "-"),
+            // What the client has written hides nothing that a proxy has added, and is not asked beside it.
+            ("X-Forwarded-For: \"x, 192.0.2.1\r\nForwarded: for=6.6.6.6", "192.0.2.1"),
+            ("X-Forwarded-For: nonsense\r\nForwarded: for=6.6.6.6", "-"),
+            ("X-Forwarded-For: \u{e9}, 192.0.2.1", "192.0.2.1"),
+            ("Forwarded: for=\"x, for=192.0.2.1", "192.0.2.1"),
+            ("Forwarded: for=\"x\r\nForwarded: for=192.0.2.1", "192.0.2.1"),
         ] {
             assert_eq!(named(fields), expected, "{fields}");
         }

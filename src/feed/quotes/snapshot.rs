@@ -66,7 +66,11 @@ impl Snapshot {
         match write(&self.path, &text) {
             Ok(()) => (self.kept, self.told) = (updates, false),
             Err(error) if !std::mem::replace(&mut self.told, true) => {
-                tracing::error!("the snapshot {} cannot be written: {error}; the last one stays", self.path.display());
+                tracing::error!(
+                    "the snapshot {} cannot be written: {error}; the last one stays. If its directory was made anew, start the server anew: \
+                     it may write to the one that was there alone",
+                    self.path.display()
+                );
             }
             Err(_) => {}
         }
@@ -109,6 +113,19 @@ fn text<'q>(quotes: impl IntoIterator<Item = (Symbol, &'q str)>) -> Vec<u8> {
         [symbol.as_bytes(), b"=", payload.as_bytes(), end].iter().for_each(|part| text.extend_from_slice(part));
     }
     text
+}
+
+/// Finds out whether a snapshot can be written to `path`, without writing one.
+///
+/// # Errors
+/// When it cannot.
+pub fn try_to_write(path: &Path) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".try");
+    // Another server may be writing the snapshot at this moment.
+    let trial = path.with_file_name(name);
+    File::create(&trial)?;
+    std::fs::remove_file(&trial)
 }
 
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {
