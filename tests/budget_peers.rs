@@ -147,15 +147,17 @@ fn addresses_are_forgotten() {
         for part in numbers.collect::<Vec<_>>().chunks(500) {
             let mut crowd: Vec<Conn> = part.iter().map(|n| from(source(*n), server.addr)).collect();
             crowd.iter_mut().for_each(Conn::assert_open);
+            drop(crowd);
+            wait_until("all are gone", || open(&server) == 0);
         }
-        wait_until("all are gone", || open(&server) == 0);
     };
-    // What the first connections leave to the heap is its own; 8,000 addresses that stay are at least 230 KB.
+    // What the first connections leave to the heap is its own, and may be a quarter of a megabyte more on a busy
+    // machine. 24,000 addresses that stay are at least 470 KB.
     visit(0..2000);
     let before = private(&server);
-    visit(2000..10_000);
+    visit(2000..26_000);
     let grown = private(&server).saturating_sub(before);
-    assert!(grown < 144 << 10, "{grown} bytes for 8000 addresses that are gone");
+    assert!(grown < 400 << 10, "{grown} bytes for 24000 addresses that are gone");
 }
 
 #[test]
