@@ -11,7 +11,7 @@
 //!
 //! The last two are the server's own: `joined` is all that it does for a list that it does not have, from the target to an
 //! answer with both frames and an `ETag`; `cached` is the same list once more, when its answer was compressed better. Neither
-//! is an HTTP exchange: `tools/bench/quotes` measures those.
+//! is an HTTP exchange: `tools/benchmarks/quotes` measures those.
 
 use std::{
     collections::HashMap,
