@@ -71,6 +71,8 @@ pub(super) struct Peer {
     /// When the socket was found full, and the bytes that were to be sent then.
     blocked: (u32, u64),
     paused: u32,
+    /// When it was its turn again, after others or an inflated content. What the client has begun to say has its time from there.
+    resumed: u32,
     shut_at: Option<u32>,
     pub(super) answered: u64,
     /// The last request that was answered.
@@ -88,6 +90,7 @@ struct Before {
     accepted: u64,
     unanswered: usize,
     answered: u64,
+    was_paused: bool,
 }
 
 impl Peer {
@@ -110,6 +113,7 @@ impl Peer {
             given: half,
             blocked: (half, 0),
             paused: half,
+            resumed: half,
             shut_at: None,
             answered: 0,
             last: Vec::new(),
@@ -138,6 +142,7 @@ impl Peer {
             accepted: pipe.accepted,
             unanswered: pipe.stream.len(),
             answered: self.answered,
+            was_paused: matches!(self.wait, Wait::Inflated | Wait::Others),
         };
     }
 
@@ -149,6 +154,9 @@ impl Peer {
             panic!("{violation}");
         }
         let now = public.half;
+        if self.before.was_paused {
+            self.resumed = now;
+        }
         if pipe.received > self.before.received {
             self.heard = now;
         }
@@ -306,7 +314,7 @@ impl Peer {
     pub(super) fn idle_since(&self) -> Option<u32> {
         let pipe = self.end.pipe();
         let is_idle = self.wait == Wait::Readable && self.partial.is_none() && !self.is_over && pipe.outstanding() == 0;
-        is_idle.then_some(if self.answered == 0 { self.opened } else { self.given })
+        is_idle.then_some(if self.answered == 0 { self.opened } else { self.given.max(self.resumed) })
     }
 
     /// The same, for one that could be closed now.
@@ -356,14 +364,14 @@ impl Peer {
             Wait::Inflated | Wait::Others => vec![(send, self.paused, self.paused)],
             _ => match self.partial {
                 None if self.answered == 0 => vec![(head, self.opened, self.opened)],
-                None => vec![(idle, self.given, self.given)],
+                None => vec![(idle, self.given, self.given.max(self.resumed))],
                 Some(since) => match head::read(&pipe.stream) {
                     head::Verdict::Whole { .. } => {
                         let last = self.heard.max(self.given);
                         vec![(head, self.heard, last), (cap(MAX_DISCARDED_BODY), since, since.max(self.given) + head)]
                     }
                     _ if self.answered == 0 => vec![(head, self.opened, self.opened)],
-                    _ => vec![(head, since, since.max(self.given))],
+                    _ => vec![(head, since, since.max(self.given).max(self.resumed))],
                 },
             },
         }
