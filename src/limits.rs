@@ -139,7 +139,7 @@ pub const UNFINISHED_BYTES: usize = 64 * 1024 * 1024;
 pub const CALM_BYTES: usize = 128 * 1024;
 
 /// Bytes that a connection takes which waits.
-pub const CONNECTION_BYTES: usize = 320;
+pub const CONNECTION_BYTES: usize = 24;
 
 /// An answer may take this long plus a second for every [`SLOWEST_BYTES_PER_SECOND`] of it.
 pub const ANSWER_BASE_SECS: u32 = 60;
@@ -194,7 +194,14 @@ pub const REFUSALS_TOLD: u32 = 5;
 /// The worker's clock ticks this often; a deadline is met at most one tick late and never early.
 pub const TICKS_PER_SECOND: u32 = 2;
 
-/// Entries of a worker's submission queue. Polls for readiness are submitted in batches of what one wake-up brought.
+/// Connections that one look at what is ready brings at the most; the others come with the next.
+pub const READY_AT_ONCE: usize = 256;
+
+/// Looks at what is ready before other work has its turn. While many were served, others have become ready, which need not be
+/// waited for then.
+pub const LOOKS_PER_TURN: usize = 4;
+
+/// Entries of a worker's submission queue: for a wait on each listener, on the timer, on orders, and on all connections.
 pub const RING_ENTRIES: u32 = 1024;
 
 /// Shards of the store: adding a name copies one shard's map.

@@ -1,4 +1,5 @@
-//! What the kernel is asked for, seen by strace: a request costs a wait, a receive and a send, and nothing else.
+//! What the kernel is asked for, seen by strace: a request costs a wait, a look at what is ready, a receive and a send, and
+//! nothing else. What is ready together shares the first two.
 //!
 //! The worker's clock ticks twice a second and is read then; that is all that is allowed besides.
 
@@ -121,13 +122,15 @@ fn assert_calls(driver: &str, calls: &[Call], receives: usize, sends: usize, sen
     let secs = calls.last().unwrap().at - calls[0].at;
     let ticks = count("read");
     assert!(ticks as f64 <= 2.0 * secs + 2.0, "{ticks} ticks in {secs} s");
-    let waits = if driver == "io_uring" { &["io_uring_enter"][..] } else { &["epoll_wait", "epoll_pwait", "poll"] };
+    let waits = ["io_uring_enter", "epoll_wait", "epoll_pwait", "poll"];
+    assert!(driver == "io_uring" || count("io_uring_enter") == 0, "{tally:?}");
     let known = |name: &str| name == "recvfrom" || name == "read" || name == send || waits.contains(&name);
     let odd: Vec<&str> = calls.iter().filter(|call| !known(&call.name)).map(|call| call.text.as_str()).collect();
     assert!(odd.is_empty(), "{odd:?}");
     let waited: usize = waits.iter().map(|name| count(name)).sum();
-    // One a wake-up. The epoll driver asks before it waits and again when it is woken, which may be early.
-    let most = if driver == "io_uring" { 1 } else { 5 };
+    // One a wake-up, and a look at what is ready, which may be for nothing where that was no connection. monoio's epoll driver
+    // asks before it waits and again when it is woken, which may be early.
+    let most = if driver == "io_uring" { 2 } else { 6 };
     assert!(waited <= most * (receives + 1 + 2 * ticks), "{tally:?}");
 }
 

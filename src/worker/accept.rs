@@ -6,29 +6,28 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{BorrowedFd, OwnedFd, RawFd},
     rc::Rc,
     time::Duration,
 };
 
 use rustix::{
     event::{EventfdFlags, eventfd},
+    net::Shutdown,
     time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec},
 };
 
 use super::{
     Worker,
     budget::Client,
-    converse,
-    introduced::introduced,
     slots::{Place, Slot},
-    socket::{Raw, Ready},
+    socket::{Ready, Stream},
     told::{self, Peer},
 };
 use crate::{
     limits::{ACCEPTS_PER_TURN, BACKLOG, MAX_HEAD, REFUSAL_PAUSE, REFUSALS_IN_A_ROW, REFUSALS_LINGERING},
     listen::{self, Accept, Listener},
-    serve::{Connection, Socket, Tick, Wait},
+    serve::{Connection, Socket, Tick},
 };
 
 /// Accepts from `listener` until the worker drains.
@@ -102,49 +101,44 @@ impl Worker {
         refused
     }
 
-    /// Everything that has connected, whoever it is, at the end.
-    pub(super) fn accept_all(self: &Rc<Self>, listener: &Listener) {
+    /// Everything that has connected, whoever it is, at the end, and then nothing more.
+    pub(super) fn accept_last(self: &Rc<Self>, listener: &Listener) {
         self.accept_some((listener.socket, listener.is_proxied), BACKLOG as usize, u32::MAX);
+        // SAFETY: as in `accept_some`.
+        let listener = unsafe { BorrowedFd::borrow_raw(listener.socket) };
+        // Ends the wait of the listener's future, which closes it.
+        let _ = rustix::net::shutdown(listener, Shutdown::Both);
     }
 
     /// Takes a connection of `peer` in, or refuses it. `is_proxied`: that is a balancer, which is yet to say whose it is.
     fn open(self: &Rc<Self>, socket: OwnedFd, peer: Option<SocketAddr>, is_proxied: bool) -> bool {
         let client = peer.filter(|_| self.budget.counts_clients() && !is_proxied).map(Client::of);
         self.stats.accepted.add(1);
-        let raw = socket.as_raw_fd();
+        let socket = Stream::from(socket);
         let within = self.admit(client);
         let lingers = within || self.lingering.get() < REFUSALS_LINGERING;
         let mut connection = Connection::new(&self.desk.borrow());
         if !within {
-            self.refuse(&mut connection, raw, Peer::of(peer));
+            self.refuse(&mut connection, &socket, Peer::of(peer));
             if !lingers {
-                discard(&Raw(raw));
+                discard(&socket);
                 return false;
             }
         }
-        let Ok(socket) = Ready::new(socket) else {
-            if within {
-                self.give_back(client);
-            }
-            return within;
-        };
         let place = if within { Place::Counted } else { Place::Refused };
         match place {
             Place::Counted => self.stats.open.add(1),
             _ => self.lingering.set(self.lingering.get() + 1),
         }
-        let slot = Slot { socket: Raw(raw), wait: Wait::Readable, place, connection };
+        let mut slot = Slot::new(socket, place, connection);
+        slot.introduced = !(is_proxied && within);
         let mut slots = self.slots.borrow_mut();
         let id = slots.insert(slot, client.filter(|_| within));
         if self.tells_refused && peer.is_some() {
             slots.set_peer(id, Peer::of(peer));
         }
         drop(slots);
-        if is_proxied && within {
-            monoio::spawn(introduced(self.clone(), socket, id));
-        } else {
-            monoio::spawn(converse(self.clone(), socket, id));
-        }
+        self.settle(id);
         within
     }
 
@@ -200,6 +194,9 @@ impl Worker {
         let Some(slot) = slots.remove(id) else {
             return;
         };
+        if !slot.introduced {
+            self.begun.borrow_mut().remove(&id);
+        }
         match slot.place {
             Place::Counted => {
                 self.give_back(client);
@@ -213,11 +210,11 @@ impl Worker {
     }
 
     /// Tells a client, `peer`, that there are too many.
-    pub(super) fn refuse(&self, connection: &mut Connection, socket: RawFd, peer: Peer) {
+    pub(super) fn refuse(&self, connection: &mut Connection, socket: &Stream, peer: Peer) {
         self.stats.shed.add(1);
         let mut desk = self.desk.borrow_mut();
         desk.clock.refresh();
-        connection.refuse(&Raw(socket), &mut desk);
+        connection.refuse(socket, &mut desk);
         told::tell(&desk, &self.trusted, peer);
     }
 
@@ -227,15 +224,14 @@ impl Worker {
         let mut reserve = self.reserve.borrow_mut();
         drop(reserve.take());
         let accepted = listen::accept(listener, self.tells_refused);
-        if let Accept::Connection(socket, peer) = &accepted {
-            self.stats.accepted.add(1);
-            let raw = socket.as_raw_fd();
-            let mut connection = Connection::new(&self.desk.borrow());
-            self.refuse(&mut connection, raw, Peer::of(*peer));
-            discard(&Raw(raw));
-        }
         let was_there = matches!(accepted, Accept::Connection(..));
-        drop(accepted);
+        if let Accept::Connection(socket, peer) = accepted {
+            self.stats.accepted.add(1);
+            let socket = Stream::from(socket);
+            let mut connection = Connection::new(&self.desk.borrow());
+            self.refuse(&mut connection, &socket, Peer::of(peer));
+            discard(&socket);
+        }
         *reserve = reserve_descriptor();
         was_there
     }
@@ -249,7 +245,7 @@ impl Worker {
 }
 
 /// What a client has already sent would make a reset of the close, and the 503 may get lost with it.
-pub(super) fn discard(socket: &Raw) {
+pub(super) fn discard(socket: &Stream) {
     let mut bytes = [0; 4096];
     for _ in 0..MAX_HEAD / bytes.len() {
         if !socket.receive(&mut bytes).is_ok_and(|received| received == bytes.len()) {

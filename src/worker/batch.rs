@@ -8,12 +8,11 @@
 use std::{
     cell::{Cell, RefCell},
     io,
-    task::Waker,
 };
 
 use super::{
-    slots::Slots,
-    socket::{Endpoint, Raw},
+    slots::{Slot, Slots},
+    socket::Endpoint,
     told,
 };
 use crate::{
@@ -22,9 +21,9 @@ use crate::{
     serve::{Desk, Socket, Wait, output::Output},
 };
 
-/// Connections that are ready.
-pub struct Batch<S = Raw> {
-    ready: Vec<(u32, S, Waker)>,
+/// What is kept from one time to the next: memory.
+#[derive(Default)]
+pub struct Batch {
     /// What was received, one behind the other.
     inbox: Vec<u8>,
     received: Vec<(io::Result<usize>, usize)>,
@@ -39,48 +38,40 @@ struct Outbox {
     ends: Vec<(usize, usize)>,
 }
 
-impl<S> Default for Batch<S> {
-    fn default() -> Self {
-        Self { ready: Vec::new(), inbox: Vec::new(), received: Vec::new(), outbox: Outbox::default() }
-    }
-}
-
-impl<S: Endpoint> Batch<S> {
-    /// Notes a connection that is ready. The waker is called when it has been served.
-    pub fn push(&mut self, id: u32, socket: S, waker: Waker) {
-        self.ready.push((id, socket, waker));
-    }
-
-    /// There is none.
-    pub fn is_empty(&self) -> bool {
-        self.ready.is_empty()
-    }
-
-    /// Serves all, at the time of the desk. What each of them then waits for is noted in its slot.
-    pub fn serve(&mut self, slots: &mut Slots<S>, desk: &mut Desk, trusted: &Trusted) {
-        let Self { ready, inbox, received, outbox } = self;
+impl Batch {
+    /// Serves the connections `ready`, from which there is something to receive, at the time of the desk. What each of them then
+    /// waits for is noted in its slot.
+    pub fn serve<S: Endpoint>(&mut self, ready: &[u32], slots: &mut Slots<S>, desk: &mut Desk, trusted: &Trusted) {
+        let Self { inbox, received, outbox } = self;
+        inbox.resize(SIDE_BY_SIDE * RECEIVE, 0);
         for some in ready.chunks(SIDE_BY_SIDE) {
-            receive(some, inbox, received);
-            for (place, ((id, raw, _), (result, at))) in some.iter().zip(received.drain(..)).enumerate() {
-                let Some(slot) = slots.get(*id) else { continue };
+            receive(some, slots, inbox, received);
+            for (place, (id, (result, at))) in some.iter().zip(received.drain(..)).enumerate() {
+                let Some(Slot { socket, connection, wait, .. }) = slots.get(*id) else { continue };
                 let input = result.map(|len| &inbox[at..at + len]);
-                let socket = Served { raw, place, input: Cell::new(Some(input)), outbox: RefCell::new(outbox) };
-                slot.wait = slot.connection.on_ready(&socket, desk);
+                let socket = Served { socket, place, input: Cell::new(Some(input)), outbox: RefCell::new(outbox) };
+                *wait = connection.on_ready(&socket, desk);
                 if desk.refusals.is_some() {
                     told::tell(desk, trusted, slots.peer(*id));
                 }
             }
             outbox.send(some, slots, desk);
         }
-        ready.drain(..).for_each(|(_, _, waker)| waker.wake());
     }
 }
 
-fn receive<S: Socket>(some: &[(u32, S, Waker)], inbox: &mut Vec<u8>, received: &mut Vec<(io::Result<usize>, usize)>) {
-    inbox.resize(SIDE_BY_SIDE * RECEIVE, 0);
+fn receive<S: Socket>(
+    some: &[u32],
+    slots: &mut Slots<S>,
+    inbox: &mut [u8],
+    received: &mut Vec<(io::Result<usize>, usize)>,
+) {
     let mut at = 0;
-    for (_, socket, _) in some {
-        let result = socket.receive(&mut inbox[at..at + RECEIVE]);
+    for id in some {
+        let result = match slots.get(*id) {
+            Some(slot) => slot.socket.receive(&mut inbox[at..at + RECEIVE]),
+            None => Ok(0),
+        };
         let len = result.as_ref().map_or(0, |len| *len);
         received.push((result, at));
         at += len;
@@ -88,14 +79,13 @@ fn receive<S: Socket>(some: &[(u32, S, Waker)], inbox: &mut Vec<u8>, received: &
 }
 
 impl Outbox {
-    fn send<S: Endpoint>(&mut self, some: &[(u32, S, Waker)], slots: &mut Slots<S>, desk: &mut Desk) {
+    fn send<S: Endpoint>(&mut self, some: &[u32], slots: &mut Slots<S>, desk: &mut Desk) {
         let mut start = 0;
         for (place, end) in self.ends.drain(..) {
-            let (id, socket, _) = &some[place];
             let answers = &self.bytes[start..end];
             start = end;
-            let Some(slot) = slots.get(*id) else { continue };
-            match socket.send_bytes(answers) {
+            let Some(slot) = slots.get(some[place]) else { continue };
+            match slot.socket.send_bytes(answers) {
                 Ok(sent) => {
                     if let Some(wait) = slot.connection.on_sent(answers, sent, desk) {
                         slot.wait = wait;
@@ -110,7 +100,7 @@ impl Outbox {
 
 /// A socket from which something was received, and whose answers are sent with those of others.
 struct Served<'b, S> {
-    raw: &'b S,
+    socket: &'b S,
     place: usize,
     input: Cell<Option<io::Result<&'b [u8]>>>,
     outbox: RefCell<&'b mut Outbox>,
@@ -124,12 +114,12 @@ impl<S: Socket> Socket for Served<'_, S> {
                 buffer[..input.len()].copy_from_slice(input);
                 Ok(input.len())
             }
-            None => self.raw.receive(buffer),
+            None => self.socket.receive(buffer),
         }
     }
 
     fn send(&self, output: &Output) -> io::Result<usize> {
-        self.raw.send(output)
+        self.socket.send(output)
     }
 
     fn send_later(&self, output: &Output) -> bool {
@@ -144,18 +134,18 @@ impl<S: Socket> Socket for Served<'_, S> {
     }
 
     fn is_quiet(&self) -> bool {
-        self.raw.is_quiet()
+        self.socket.is_quiet()
     }
 
     fn shut_write(&self) {
-        self.raw.shut_write();
+        self.socket.shut_write();
     }
 
     fn shut(&self) {
-        self.raw.shut();
+        self.socket.shut();
     }
 
     fn forget_unsent(&self) {
-        self.raw.forget_unsent();
+        self.socket.forget_unsent();
     }
 }

@@ -3,17 +3,9 @@
 //! Only the header is taken from the socket; the first byte behind it is the connection's first. Whoever is not trusted, or
 //! brings no header, is closed without an answer.
 
-use std::{io, net::SocketAddr, rc::Rc};
+use std::{io, net::SocketAddr};
 
-use super::{
-    Worker,
-    accept::discard,
-    budget::Client,
-    converse,
-    slots::Place,
-    socket::{Raw, Ready},
-    told::Peer,
-};
+use super::{Worker, accept::discard, budget::Client, slots::Place, socket::Stream, told::Peer};
 use crate::{
     limits::{MAX_PROXY_HEADER, REFUSALS_LINGERING},
     listen::proxy::{self, Parsed},
@@ -32,36 +24,8 @@ enum Heard {
     End,
 }
 
-/// The life of a connection that a balancer introduces.
-pub(super) async fn introduced(worker: Rc<Worker>, socket: Ready, id: u32) {
-    let mut begun = Vec::new();
-    let source = loop {
-        if socket.readable().await.is_err() {
-            break None;
-        }
-        match hear(&Raw(socket.raw()), &mut begun) {
-            Heard::More => {}
-            Heard::Source(source) => break Some(source),
-            Heard::Malformed => {
-                worker.stats.proxy_malformed.add(1);
-                worker.tell_of_proxy("no PROXY header, as --listen-proxy demands", worker.slots.borrow().peer(id));
-                break None;
-            }
-            Heard::End => break None,
-        }
-    };
-    drop(begun);
-    match source {
-        Some(source) => {
-            worker.introduce(id, source);
-            converse(worker, socket, id).await;
-        }
-        None => worker.release(id),
-    }
-}
-
 /// Takes the header from the socket, as far as it has come. `begun`: what came of it before.
-fn hear(socket: &Raw, begun: &mut Vec<u8>) -> Heard {
+fn hear(socket: &Stream, begun: &mut Vec<u8>) -> Heard {
     let mut bytes = [0; MAX_PROXY_HEADER];
     let before = begun.len();
     let peeked = match socket.peek(&mut bytes[before..]) {
@@ -99,6 +63,34 @@ impl Worker {
         is_trusted
     }
 
+    /// A connection that is yet to be introduced has said something, or has ended.
+    pub(super) fn hear(&self, id: u32) {
+        let mut slots = self.slots.borrow_mut();
+        let Some(slot) = slots.get(id) else { return };
+        let mut begun = self.begun.borrow_mut().remove(&id).unwrap_or_default();
+        match hear(&slot.socket, &mut begun) {
+            Heard::More if begun.is_empty() => {}
+            Heard::More => {
+                self.begun.borrow_mut().insert(id, begun);
+            }
+            Heard::Source(source) => {
+                slot.introduced = true;
+                drop(slots);
+                self.introduce(id, source);
+            }
+            Heard::Malformed => {
+                self.stats.proxy_malformed.add(1);
+                self.tell_of_proxy("no PROXY header, as --listen-proxy demands", slots.peer(id));
+                drop(slots);
+                self.release(id);
+            }
+            Heard::End => {
+                drop(slots);
+                self.release(id);
+            }
+        }
+    }
+
     /// It is known whose connection it is; only now is it known whether that client may have one more.
     fn introduce(&self, id: u32, source: Option<SocketAddr>) {
         self.stats.proxy_accepted.add(1);
@@ -124,11 +116,10 @@ impl Worker {
         self.budget.give_back();
         self.stats.open.sub(1);
         self.lingering.set(self.lingering.get() + 1);
-        let socket = slot.socket.0;
-        self.refuse(&mut slot.connection, socket, peer);
+        self.refuse(&mut slot.connection, &slot.socket, peer);
         if !lingers {
-            discard(&Raw(socket));
-            Raw(socket).shut();
+            discard(&slot.socket);
+            slot.socket.shut();
         }
     }
 }

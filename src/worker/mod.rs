@@ -1,7 +1,7 @@
 //! One core: its ring, its listeners, its connections and their deadlines.
 //!
-//! A connection's future does nothing but wait; what happens when its socket is ready is a plain call into
-//! [`crate::serve`], so nothing lives across a wait but the future's few words. No timer is set per request: the worker
+//! Connections are a table and their sockets one descriptor, which the runtime waits for beside the listeners, the timer and
+//! orders; what happens when a socket is ready is a plain call into [`crate::serve`]. No timer is set per request: the worker
 //! looks at its table of deadlines when its one timer ticks.
 
 mod accept;
@@ -11,15 +11,17 @@ mod budget;
 mod control;
 mod descriptors;
 mod introduced;
+pub mod poller;
 pub mod slots;
 pub mod socket;
 pub mod told;
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
     future::poll_fn,
     io,
-    os::fd::{BorrowedFd, OwnedFd, RawFd},
+    os::fd::{BorrowedFd, OwnedFd},
     rc::Rc,
     sync::Arc,
     task::{Poll, Waker},
@@ -36,13 +38,14 @@ pub use budget::{Budget, Client};
 pub use control::{Control, Order};
 pub use descriptors::probe_own_descriptors;
 use descriptors::{own_descriptors, own_listener};
+use poller::Poller;
 use slots::Slots;
-use socket::{Raw, Ready};
+use socket::Ready;
 
 use crate::{
-    limits::{CALM_BYTES, CONNECTION_BYTES, RING_ENTRIES, TICKS_PER_SECOND},
+    limits::{CALM_BYTES, CONNECTION_BYTES, LOOKS_PER_TURN, RING_ENTRIES, SIDE_BY_SIDE, TICKS_PER_SECOND},
     listen::{Listener, trusted::Trusted},
-    serve::{Desk, Patience, Socket, Tick, Wait, refusals::Refusals},
+    serve::{Desk, Patience, Tick, Wait, refusals::Refusals},
     stats::WorkerStats,
     store::Store,
 };
@@ -156,8 +159,10 @@ struct Worker {
     trusted: Arc<Trusted>,
     tells_refused: bool,
     listeners: Vec<Listener>,
-    /// Connections that are ready.
+    poller: Poller,
     batch: RefCell<Batch>,
+    /// Memory for [`Worker::serve`].
+    others: RefCell<Vec<u32>>,
     /// See [`Worker::turn`].
     giving_way: RefCell<Vec<Waker>>,
     relay: Cell<Option<Waker>>,
@@ -182,7 +187,9 @@ struct Worker {
     ended: Cell<bool>,
     on_end: Cell<Option<Waker>>,
     /// Connections that wait for a content.
-    on_nudge: RefCell<Vec<(u32, Waker)>>,
+    on_nudge: RefCell<Vec<u32>>,
+    /// Headers of balancers that have come in part, by the connection.
+    begun: RefCell<HashMap<u32, Vec<u8>>>,
 }
 
 async fn serve(setup: Setup, listeners: Vec<(OwnedFd, Listener)>) -> io::Result<()> {
@@ -213,7 +220,9 @@ async fn serve(setup: Setup, listeners: Vec<(OwnedFd, Listener)>) -> io::Result<
         trusted,
         tells_refused,
         listeners: listeners.iter().map(|(_, listener)| *listener).collect(),
+        poller: Poller::new()?,
         batch: RefCell::default(),
+        others: RefCell::default(),
         giving_way: RefCell::default(),
         relay: Cell::new(None),
         reserve: RefCell::new(accept::reserve_descriptor()),
@@ -230,6 +239,7 @@ async fn serve(setup: Setup, listeners: Vec<(OwnedFd, Listener)>) -> io::Result<
         ended: Cell::new(false),
         on_end: Cell::new(None),
         on_nudge: RefCell::default(),
+        begun: RefCell::default(),
     });
     let nudged = control.clone();
     worker.desk.borrow_mut().nudge = Some(Arc::new(move || nudged.nudge()));
@@ -239,6 +249,7 @@ async fn serve(setup: Setup, listeners: Vec<(OwnedFd, Listener)>) -> io::Result<
         monoio::spawn(accept::accept(worker.clone(), Ready::new(listener)?, is_proxied, timer));
     }
     monoio::spawn(relay(worker.clone()));
+    monoio::spawn(converse(worker.clone(), Ready::new(worker.poller.descriptor()?)?));
     monoio::spawn(tick(worker.clone(), Ready::new(timer)?));
     monoio::spawn(obey(worker.clone(), control.clone(), Ready::new(control.event().try_clone()?)?));
     on_start();
@@ -273,66 +284,105 @@ async fn obey(worker: Rc<Worker>, control: Arc<Control>, event: Ready) {
             order if order == Order::Stop as u8 => worker.end(),
             _ => {}
         }
-        worker.on_nudge.borrow_mut().drain(..).for_each(|(_, waker)| waker.wake());
+        worker.nudge();
     }
 }
 
-/// Serves the connections that are ready, behind everything that has become ready with them, and wakes those that gave way.
+/// Wakes those that gave way, behind everything that has become ready with them.
 async fn relay(worker: Rc<Worker>) {
     loop {
         poll_fn(|context| {
-            if !(worker.batch.borrow().is_empty() && worker.giving_way.borrow().is_empty()) {
+            if !worker.giving_way.borrow().is_empty() {
                 return Poll::Ready(());
             }
             worker.relay.set(Some(context.waker().clone()));
             Poll::Pending
         })
         .await;
-        worker.desk.borrow_mut().clock.refresh();
-        worker.batch.borrow_mut().serve(&mut worker.slots.borrow_mut(), &mut worker.desk.borrow_mut(), &worker.trusted);
         worker.giving_way.borrow_mut().drain(..).for_each(Waker::wake);
     }
 }
 
-/// The whole life of a connection. Its size is memory that every idle connection holds; a test holds it.
-#[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice, this block what it captures once")]
-fn converse(worker: Rc<Worker>, socket: Ready, id: u32) -> impl Future<Output = ()> {
-    async move {
-        let mut wait = Wait::Readable;
-        loop {
-            let ready = match wait {
-                Wait::Readable => socket.readable().await.is_ok(),
-                Wait::Writable => socket.writable().await.is_ok(),
-                Wait::Inflated => worker.nudged(id).await,
-                // By way of the ring, which would not be looked at while there is always something to do.
-                Wait::Others => socket.writable().await.is_ok(),
-                Wait::Closed => break,
-            };
-            if !ready {
+/// Serves the connections that are ready.
+async fn converse(worker: Rc<Worker>, poller: Ready) {
+    let mut ready = Vec::new();
+    while poller.readable().await.is_ok() {
+        for _ in 0..LOOKS_PER_TURN {
+            worker.poller.ready(&mut ready);
+            let found = ready.len();
+            worker.serve(&mut ready);
+            if found < SIDE_BY_SIDE / 2 {
                 break;
             }
-            wait = if wait == Wait::Readable {
-                worker.served(id, socket.raw()).await
-            } else {
-                worker.turn().await;
-                worker.on_ready(id)
-            };
         }
-        worker.release(id);
+        worker.turn().await;
     }
 }
 
 impl Worker {
-    fn on_ready(&self, id: u32) -> Wait {
+    /// Serves these connections, whose waits are over: side by side those that have sent something, then the others.
+    fn serve(&self, ready: &mut Vec<u32>) {
+        self.desk.borrow_mut().clock.refresh();
+        let mut others = self.others.take();
         let mut slots = self.slots.borrow_mut();
-        let Some(slot) = slots.get(id) else {
-            return Wait::Closed;
-        };
+        ready.retain(|id| {
+            let Some(slot) = slots.get(*id) else { return false };
+            let has_sent = slot.wait == Wait::Readable && slot.introduced;
+            if !has_sent {
+                others.push(*id);
+            }
+            has_sent
+        });
+        self.batch.borrow_mut().serve(ready, &mut slots, &mut self.desk.borrow_mut(), &self.trusted);
+        drop(slots);
+        ready.drain(..).for_each(|id| self.settle(id));
+        others.drain(..).for_each(|id| self.serve_other(id));
+        self.others.replace(others);
+    }
+
+    /// Serves a connection that has not waited for a request: it has room to send again, or its turn, or has been introduced.
+    fn serve_other(&self, id: u32) {
+        let mut slots = self.slots.borrow_mut();
+        let Some(slot) = slots.get(id) else { return };
+        if !slot.introduced {
+            drop(slots);
+            return self.hear(id);
+        }
         let mut desk = self.desk.borrow_mut();
-        desk.clock.refresh();
-        let wait = slot.connection.on_ready(&slot.socket, &mut desk);
+        slot.wait = slot.connection.on_ready(&slot.socket, &mut desk);
         told::tell(&desk, &self.trusted, slots.peer(id));
-        wait
+        drop((slots, desk));
+        self.settle(id);
+    }
+
+    /// Lets a connection wait for what it waits for, which may be nothing any more.
+    fn settle(&self, id: u32) {
+        let mut slots = self.slots.borrow_mut();
+        let Some(slot) = slots.get(id) else { return };
+        let is_over = slot.wait == Wait::Closed;
+        if slot.wait == Wait::Inflated {
+            self.on_nudge.borrow_mut().push(id);
+        }
+        // What the kernel has no room to wait for cannot be kept.
+        if is_over || self.poller.watch(id, slot).is_err() {
+            drop(slots);
+            self.release(id);
+        }
+    }
+
+    /// A content was inflated, whichever it was: those that wait for one look again, each when it is its turn.
+    fn nudge(&self) {
+        for id in self.on_nudge.take() {
+            self.let_go_on(id);
+        }
+    }
+
+    /// Ends the wait for a content.
+    fn let_go_on(&self, id: u32) {
+        if let Some(slot) = self.slots.borrow_mut().get(id).filter(|slot| slot.wait == Wait::Inflated) {
+            slot.wait = Wait::Others;
+        }
+        self.settle(id);
     }
 
     fn tick(&self, count: u64) {
@@ -357,8 +407,11 @@ impl Worker {
             self.peak.set(0);
         }
         self.peak.set(self.peak.get().max(held));
-        let mut is_over = |id: u32| slots.get(id).is_none_or(|slot| slot.connection.deadline() == Tick::MAX);
-        self.on_nudge.borrow_mut().extract_if(.., |(id, _)| is_over(*id)).for_each(|(_, waker)| waker.wake());
+        // Nothing is heard of their sockets.
+        let mut is_over = |id: &mut u32| slots.get(*id).is_none_or(|slot| slot.connection.deadline() == Tick::MAX);
+        let over: Vec<u32> = self.on_nudge.borrow_mut().extract_if(.., |id| is_over(id)).collect();
+        drop((slots, desk));
+        over.into_iter().for_each(|id| self.let_go_on(id));
     }
 
     fn cut_one(&self) -> bool {
@@ -366,19 +419,6 @@ impl Worker {
         let was_there = held.is_some();
         held.into_iter().for_each(&self.discard);
         was_there
-    }
-
-    /// Serves a connection from which there is something to receive, with all others that are ready. What it waits for then.
-    fn served(self: &Rc<Self>, id: u32, socket: RawFd) -> impl Future<Output = Wait> + use<'_> {
-        let mut noted = false;
-        poll_fn(move |context| {
-            if std::mem::replace(&mut noted, true) {
-                return Poll::Ready(self.slots.borrow_mut().get(id).map_or(Wait::Closed, |slot| slot.wait));
-            }
-            self.batch.borrow_mut().push(id, Raw(socket), context.waker().clone());
-            self.wake_relay();
-            Poll::Pending
-        })
     }
 
     /// Lets the other futures have their turn. On epoll a wait for what is ready already ends at once, so that a client
@@ -401,18 +441,6 @@ impl Worker {
         if let Some(relay) = self.relay.take() {
             relay.wake();
         }
-    }
-
-    /// Ends with the next nudge, whomever it was for, or when the deadline of the connection has passed.
-    fn nudged(self: &Rc<Self>, id: u32) -> impl Future<Output = bool> + use<'_> {
-        let mut waited = false;
-        poll_fn(move |context| {
-            if std::mem::replace(&mut waited, true) {
-                return Poll::Ready(true);
-            }
-            self.on_nudge.borrow_mut().push((id, context.waker().clone()));
-            Poll::Pending
-        })
     }
 
     /// Accepts nothing, or accepts again.
@@ -461,9 +489,7 @@ impl Worker {
         drop(desk);
         for listener in self.listeners.iter().filter(|listener| !(handed_over || listener.lasts)) {
             // It has connected, so it is answered.
-            self.accept_all(listener);
-            // Ends the wait of the listener's future, which closes it.
-            Raw(listener.socket).shut();
+            self.accept_last(listener);
         }
         self.end_if_drained();
     }
@@ -512,13 +538,8 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        fn size_of_future<F>(_: impl FnOnce(Rc<Worker>, Ready, u32) -> F) -> usize {
-            size_of::<F>()
-        }
-        let future = size_of_future(converse);
-        assert!(future <= 128, "the future of a connection takes {future} bytes");
         let slot = size_of::<Option<slots::Slot>>();
-        assert!(slot <= 24, "the slot of a connection takes {slot} bytes");
+        assert!(slot <= CONNECTION_BYTES, "the slot of a connection takes {slot} bytes");
     }
 
     #[test]

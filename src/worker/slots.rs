@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::{budget::Client, socket::Raw, told::Peer};
+use super::{budget::Client, poller::Interest, socket::Stream, told::Peer};
 use crate::{
     limits::EVICTION_CANDIDATES,
     serve::{Connection, Patience, Socket, Tick, Wait},
 };
 
 /// The connections by number, with the numbers that are free. Their sockets are the kernel's, but where a simulation has its own.
-pub struct Slots<S = Raw> {
+pub struct Slots<S = Stream> {
     list: Vec<Option<Slot<S>>>,
     free: Vec<u32>,
     /// Whose they are, by number, where clients are counted.
@@ -23,15 +23,26 @@ pub struct Slots<S = Raw> {
 }
 
 /// One connection.
-pub struct Slot<S = Raw> {
-    /// Its socket, which somebody else owns.
+pub struct Slot<S = Stream> {
+    /// Its socket.
     pub socket: S,
-    /// What it waits for, once it has been served.
+    /// What it waits for.
     pub wait: Wait,
+    /// What is to be heard of its socket.
+    pub interest: Interest,
+    /// Whose it is is known, or will not be said by itself.
+    pub introduced: bool,
     /// Whether it counts.
     pub place: Place,
     /// What is known of it.
     pub connection: Connection,
+}
+
+impl<S> Slot<S> {
+    /// A connection that nothing has come from.
+    pub fn new(socket: S, place: Place, connection: Connection) -> Self {
+        Self { socket, wait: Wait::Readable, interest: Interest::Nothing, introduced: true, place, connection }
+    }
 }
 
 /// Whether a connection counts.

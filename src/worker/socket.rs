@@ -1,9 +1,9 @@
-//! A connection's descriptor: waited for through the runtime, used past it.
+//! Descriptors: those that the runtime waits for, and the sockets of connections.
 
 use std::{
     io,
     os::{
-        fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
     time::Duration,
@@ -41,11 +41,6 @@ impl Ready {
     pub fn readable(&self) -> impl Future<Output = io::Result<()>> {
         self.0.readable(false)
     }
-
-    /// Ends when there is room to write.
-    pub fn writable(&self) -> impl Future<Output = io::Result<()>> {
-        self.0.writable(false)
-    }
 }
 
 /// A socket that answers are sent to which were collected with those of others.
@@ -57,13 +52,25 @@ pub trait Endpoint: Socket {
     fn send_bytes(&self, bytes: &[u8]) -> io::Result<usize>;
 }
 
-/// A socket by its number, for the time of one call.
-pub struct Raw(pub RawFd);
+/// The socket of a connection.
+pub struct Stream(OwnedFd);
 
-impl Endpoint for Raw {
+impl From<OwnedFd> for Stream {
+    fn from(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Endpoint for Stream {
     fn send_bytes(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {
-            match rustix::net::send(self.borrow(), bytes, SendFlags::NOSIGNAL) {
+            match rustix::net::send(self, bytes, SendFlags::NOSIGNAL) {
                 Err(rustix::io::Errno::AGAIN) => return Ok(0),
                 Err(rustix::io::Errno::INTR) => {}
                 sent => return Ok(sent?),
@@ -72,37 +79,31 @@ impl Endpoint for Raw {
     }
 }
 
-impl Raw {
+impl Stream {
     /// As [`Socket::receive`], but what is received stays there.
     ///
     /// # Errors
     /// `WouldBlock` when nothing has arrived.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (peeked, _) = rustix::net::recv(self.borrow(), buffer, RecvFlags::PEEK)?;
+        let (peeked, _) = rustix::net::recv(self, buffer, RecvFlags::PEEK)?;
         Ok(peeked)
-    }
-
-    fn borrow(&self) -> BorrowedFd<'_> {
-        // SAFETY: a `Raw` is made of a number that stands in a slot, a listener or an `OwnedFd` in scope. The future that
-        // owns the descriptor takes it out of its slot before it closes it, on this same thread, so it is open here.
-        unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }
 
-impl Socket for Raw {
+impl Socket for Stream {
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (received, _) = rustix::net::recv(self.borrow(), buffer, RecvFlags::empty())?;
+        let (received, _) = rustix::net::recv(self, buffer, RecvFlags::empty())?;
         Ok(received)
     }
 
     fn send(&self, output: &Output) -> io::Result<usize> {
         let sent = match output.contiguous() {
-            Some(bytes) => rustix::net::send(self.borrow(), bytes, SendFlags::NOSIGNAL)?,
+            Some(bytes) => rustix::net::send(self, bytes, SendFlags::NOSIGNAL)?,
             None => {
                 let mut slices = [io::IoSlice::new(&[]); SEND_SLICES];
                 let slices = output.slices(&mut slices);
                 let mut control = SendAncillaryBuffer::default();
-                rustix::net::sendmsg(self.borrow(), slices, &mut control, SendFlags::NOSIGNAL)?
+                rustix::net::sendmsg(self, slices, &mut control, SendFlags::NOSIGNAL)?
             }
         };
         Ok(sent)
@@ -114,20 +115,20 @@ impl Socket for Raw {
 
     fn shut_write(&self) {
         // It fails when the client is gone, which the next receive will tell.
-        let _ = rustix::net::shutdown(self.borrow(), Shutdown::Write);
+        let _ = rustix::net::shutdown(self, Shutdown::Write);
     }
 
     fn shut(&self) {
-        let _ = rustix::net::shutdown(self.borrow(), Shutdown::Both);
+        let _ = rustix::net::shutdown(self, Shutdown::Both);
     }
 
     fn forget_unsent(&self) {
         let mut unsent: libc::c_int = 0;
-        // SAFETY: the descriptor is open, see `borrow`, and the call writes one `int` to where it is told.
-        let asked = unsafe { libc::ioctl(self.0, libc::TIOCOUTQ, &raw mut unsent) };
+        // SAFETY: the descriptor is this one's own, so it is open, and the call writes one `int` to where it is told.
+        let asked = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TIOCOUTQ, &raw mut unsent) };
         if asked != 0 || unsent > 0 {
             // The close is a reset then.
-            let _ = rustix::net::sockopt::set_socket_linger(self.borrow(), Some(Duration::ZERO));
+            let _ = rustix::net::sockopt::set_socket_linger(self, Some(Duration::ZERO));
         }
     }
 }

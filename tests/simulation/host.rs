@@ -9,7 +9,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Waker,
 };
 
 use cloudia::{
@@ -42,7 +41,7 @@ pub(super) struct Host {
     pub(super) desk: Desk,
     pub(super) stats: Arc<WorkerStats>,
     slots: Slots<End>,
-    batch: Batch<End>,
+    batch: Batch,
     arrears: Arrears,
     pub(super) patience: Patience,
     max_connections: usize,
@@ -159,7 +158,7 @@ impl Host {
             false => self.lingering += 1,
         }
         let place = if within { Place::Counted } else { Place::Refused };
-        let slot = Slot { socket: end, wait: Wait::Readable, place, connection };
+        let slot = Slot::new(end, place, connection);
         let id = self.slots.insert(slot, client.filter(|_| within));
         (peer.id, peer.address) = (id, client.filter(|_| within));
         let free = around.peers.iter().position(Option::is_none).unwrap_or(around.peers.len());
@@ -236,14 +235,13 @@ impl Host {
             peer.begin();
             peer.nudged = false;
             if peer.wait == Wait::Readable {
-                self.batch.push(peer.id, peer.end.clone(), Waker::noop().clone());
-                together.push(at);
+                together.push(peer.id);
             }
         }
         if together.len() > 1 {
             around.tally.note(Event::SideBySide);
         }
-        self.batch.serve(&mut self.slots, &mut self.desk, &Trusted::default());
+        self.batch.serve(&together, &mut self.slots, &mut self.desk, &Trusted::default());
         for &at in ats {
             let peer = around.peer(at);
             let slot = self.slots.get(peer.id).expect("a connection has a slot");

@@ -167,8 +167,21 @@ impl Predecessor {
     pub(super) fn done(self) -> Result<String, Error> {
         let is_told = self.wire.send("done", &[]).is_ok();
         // If it is gone it need not know.
-        let goes_on = || self.process.parse().is_ok_and(|number| connect(&name_of_process(number)).is_ok());
-        if is_told || !goes_on() { Ok(self.process) } else { Err(self.refused("it has not waited, and goes on")) }
+        if is_told || !self.goes_on() { Ok(self.process) } else { Err(self.refused("it has not waited, and goes on")) }
+    }
+
+    /// Whether it answers. A process that is about to end may still be connected to.
+    fn goes_on(&self) -> bool {
+        let Ok(number) = self.process.parse() else { return false };
+        let answer = connect(&name_of_process(number)).and_then(|wire| {
+            wire.set_patience(Some(PATIENCE))?;
+            wire.send(HELLO, &[])?;
+            wire.receive()
+        });
+        match answer {
+            Ok(_) => true,
+            Err(error) => !is_end(&error) && error.kind() != io::ErrorKind::ConnectionRefused,
+        }
     }
 
     fn failed(&self, error: &io::Error) -> Error {
