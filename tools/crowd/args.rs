@@ -1,8 +1,13 @@
 //! What was typed, checked.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+
+use crate::requests;
 
 /// Connections of one source address, unless told otherwise: a household behind one router, and far fewer than it has ports.
 const PER_SOURCE: u32 = 500;
@@ -64,6 +69,10 @@ pub enum Mode {
         /// Connect anew after so many requests; 0: never
         #[arg(long, default_value_t = 0)]
         requests_per_connection: u64,
+        /// Ask for what the lines of this file say, in turn and each thread from its own line on, instead of --path. A line is a
+        /// path, then what its request has of its own, each after a tab: PATH[<TAB>Header: value]...
+        #[arg(long, value_name = "FILE")]
+        requests: Option<PathBuf>,
     },
     /// Connect, ask once, and stay
     Hold {
@@ -155,8 +164,18 @@ impl Common {
 
     /// A request for `path` but for the blank line at its end.
     pub fn head(&self, method: &str, path: &str) -> String {
+        self.head_with(method, path, &[])
+    }
+
+    /// The same with fields of its own, which stand in place of those of all requests that have their names.
+    pub fn head_with(&self, method: &str, path: &str, own: &[&str]) -> String {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.addr);
-        for line in &self.header {
+        let same = |line: &str, other: &str| match (requests::name(line), requests::name(other)) {
+            (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
+            _ => false,
+        };
+        let of_all = self.header.iter().map(String::as_str).filter(|line| !own.iter().any(|field| same(field, line)));
+        for line in of_all.chain(own.iter().copied()) {
             head.push_str(line);
             head.push_str("\r\n");
         }

@@ -11,13 +11,14 @@ use crate::{
     args::Common,
     engine::Script,
     pool::{Moved, Pool, Stage, name_of},
+    requests::Turn,
 };
 
 const INTEREST: EventFlags = EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP);
 
 /// Clients that ask in turn.
 pub struct Asker {
-    request: Vec<u8>,
+    requests: Turn,
     timeout: Duration,
     /// Answers after which a connection is closed; 0: none.
     most: u64,
@@ -27,9 +28,9 @@ pub struct Asker {
 }
 
 impl Asker {
-    pub fn new(common: &Common, size: u32, most: u64) -> Self {
+    pub fn new(common: &Common, requests: Turn, size: u32, most: u64) -> Self {
         Self {
-            request: common.request(),
+            requests,
             timeout: Duration::from_secs_f64(common.timeout),
             most,
             due: vec![VecDeque::new(); size as usize],
@@ -63,8 +64,9 @@ impl Asker {
         pool.counts.requests += 1;
         pool.lines[slot].since = Some(Instant::now());
         pool.lines[slot].stage = Stage::Asked;
-        match pool.send(slot, &self.request) {
-            Moved::Bytes(sent) if sent == self.request.len() => {}
+        let request = self.requests.take();
+        match pool.send(slot, request) {
+            Moved::Bytes(sent) if sent == request.len() => {}
             // What the server said before it closed may still be there.
             _ => self.read(pool, slot),
         }

@@ -23,6 +23,7 @@ use crate::{
     counts::Counts,
     pace::Pace,
     pool::Pool,
+    requests::{Requests, Turn},
     sockets::Special,
     stall::Staller,
     writer::Writer,
@@ -55,12 +56,17 @@ pub fn run(args: &Args) -> io::Result<Value> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, stop.clone())?;
     }
+    let requests = Arc::new(match &args.mode {
+        Mode::Poll { requests: Some(file), .. } => Requests::load(&args.common, file)?,
+        _ => Requests::one(&args.common),
+    });
     let progress = Arc::new(Progress::default());
     let start = Instant::now();
     let threads: Vec<_> = (0..args.common.threads)
         .map(|index| {
             let (args, stop, progress) = (args.clone(), stop.clone(), progress.clone());
-            thread::spawn(move || Thread { args: &args, index, stop: &stop, progress: &progress }.run())
+            let requests = requests.clone().turn(index, args.common.threads);
+            thread::spawn(move || Thread { args: &args, index, requests, stop: &stop, progress: &progress }.run())
         })
         .collect();
     let (mut ramp, mut all) = (Counts::default(), Counts::default());
@@ -105,6 +111,7 @@ fn raise_descriptor_limit(args: &Args) -> io::Result<()> {
 struct Thread<'a> {
     args: &'a Args,
     index: u32,
+    requests: Turn,
     stop: &'a AtomicBool,
     progress: &'a Progress,
 }
@@ -204,10 +211,10 @@ impl Thread<'_> {
     fn script(&self, size: u32) -> (Box<dyn Script>, Option<f64>) {
         let common = &self.args.common;
         match self.args.mode {
-            Mode::Poll { requests_per_connection } => {
-                (Box::new(Asker::new(common, size, requests_per_connection)), None)
+            Mode::Poll { requests_per_connection, .. } => {
+                (Box::new(Asker::new(common, self.requests.clone(), size, requests_per_connection)), None)
             }
-            Mode::Hold { .. } => (Box::new(Asker::new(common, size, 0)), None),
+            Mode::Hold { .. } => (Box::new(Asker::new(common, self.requests.clone(), size, 0)), None),
             Mode::Stall { trickle, files, .. } => {
                 (Box::new(Staller::new(common, trickle, files)), (trickle > 0).then_some(1.0))
             }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   arguments → args → engine (threads, each with its pool of sockets)
-//!                        ├ asker    poll, hold: ask, and are patient
+//!                        ├ asker    poll, hold: ask, and are patient; what for, is in requests
 //!                        ├ stall    asks for much and does not read
 //!                        ├ writer   slow-head, slow-body, late-head, never-read, garbage: what is sent is the attack
 //!                        └ comer    silent, half-open, reset, churn: that they come is the attack
@@ -21,6 +21,7 @@ mod counts;
 mod engine;
 mod pace;
 mod pool;
+mod requests;
 mod sockets;
 mod stall;
 mod writer;
