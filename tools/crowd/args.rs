@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
@@ -12,11 +13,44 @@ use crate::requests;
 /// Connections of one source address, unless told otherwise: a household behind one router, and far fewer than it has ports.
 const PER_SOURCE: u32 = 500;
 
+/// In seconds, a bound on whatever is given in seconds.
+const LONGEST: f64 = 31_536_000.0;
+
+/// Shown behind the help.
+const EXAMPLES: &str = "\
+Examples:
+  A thousand browsers, each polling a file whose answers say max-age=10, for a minute:
+    crowd browse --connections 1000 --path '/scores.js?maxage=10'
+  The same as JSON, 100,000 of them on six threads:
+    crowd browse --connections 100000 --threads 6 --path '/scores.js?maxage=10' --json
+  5000 requests a second of a mix, on 64 connections:
+    crowd poll --rate 5000 --requests FILE
+  Readers that ask for 1 MB and do not read it:
+    crowd stall --connections 2000 --path /big.bin
+See docs/crowd.md for what is counted and what the JSON holds.";
+
+/// What Chrome sends for a script of the same site, but for Host.
+const BROWSER: [&str; 12] = [
+    "Connection: keep-alive",
+    "sec-ch-ua-platform: \"Windows\"",
+    "User-Agent: Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36",
+    "sec-ch-ua: \"Google Chrome\";v=\"131\", \"Chromium\";v=\"131\", \"Not_A Brand\";v=\"24\"",
+    "sec-ch-ua-mobile: ?0",
+    "Accept: */*",
+    "Sec-Fetch-Site: same-origin",
+    "Sec-Fetch-Mode: no-cors",
+    "Sec-Fetch-Dest: script",
+    "Referer: https://www.example.com/markets/overview",
+    "Accept-Encoding: gzip, deflate, br, zstd",
+    "Accept-Language: en-US,en;q=0.9",
+];
+
 /// The command line.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "crowd",
     about = "Many clients at once, honest and hostile, for loopback addresses",
+    after_help = EXAMPLES,
     subcommand_required = true
 )]
 pub struct Args {
@@ -32,21 +66,21 @@ pub struct Common {
     /// The server; a loopback address
     #[arg(long, global = true, default_value = "127.0.0.1:8080")]
     pub addr: SocketAddr,
-    /// What is asked for
+    /// What is asked for; may be repeated for browse
     #[arg(long, global = true, default_value = "/")]
-    pub path: String,
+    pub path: Vec<String>,
     /// Connections, of all threads
     #[arg(long, global = true, default_value_t = 64)]
     pub connections: u32,
     /// Threads, each with a descriptor table of its own
     #[arg(long, global = true, default_value_t = 1)]
     pub threads: u32,
-    /// Actions a second: requests, connects or pieces sent, of all threads
+    /// Actions a second: requests, connects or pieces sent, of all threads; browsers have times of their own
     #[arg(long, global = true, default_value_t = 1000.0)]
     pub rate: f64,
-    /// How long, from when all are connected
-    #[arg(long, global = true, default_value_t = 8.0)]
-    pub seconds: f64,
+    /// How long, from when all are connected; browsers come and connect meanwhile [default: 8; browse: 60]
+    #[arg(long, global = true)]
+    pub seconds: Option<f64>,
     /// The first source address
     #[arg(long, global = true, default_value = "127.1.0.1")]
     pub from: Ipv4Addr,
@@ -64,6 +98,29 @@ pub struct Common {
 /// Who comes.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Mode {
+    /// Browsers that poll: again when the max-age of an answer is over, with the validators it brought; they check what they get
+    ///
+    /// Each has a connection of its own, which it keeps, and polls each --path on it. Latency counts from when a request was due.
+    Browse {
+        /// Seconds to the next poll where an answer has no max-age, and in which the first ones come
+        #[arg(long, default_value_t = 10.0)]
+        every: f64,
+        /// A poll is late by up to this share of the time it waits; never early
+        #[arg(long, default_value_t = 0.1)]
+        jitter: f64,
+        /// Send If-Modified-Since alone, not If-None-Match beside it
+        #[arg(long)]
+        only_ims: bool,
+        /// Send no header fields but Host, validators and those of --header; else also what Chrome sends, where --header has no other value
+        #[arg(long)]
+        bare: bool,
+        /// What chance begins with: the same number makes the same schedule
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Report as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Honest clients that keep their connections and ask at a constant rate; latency counts from when a request was due
     Poll {
         /// Connect anew after so many requests; 0: never
@@ -135,10 +192,30 @@ pub enum Mode {
     },
 }
 
+/// How browsers poll.
+#[derive(Clone, Copy, Debug)]
+pub struct Habits {
+    /// The time to the next poll where an answer says nothing of it.
+    pub every: Duration,
+    pub jitter: f64,
+    pub only_ims: bool,
+    pub seed: u64,
+}
+
 impl Mode {
+    /// Those of browsers; for other modes, those of nobody.
+    pub fn habits(&self) -> Habits {
+        let (every, jitter, only_ims, seed) = match *self {
+            Mode::Browse { every, jitter, only_ims, seed, .. } => (every, jitter, only_ims, seed),
+            _ => (1.0, 0.0, false, 0),
+        };
+        Habits { every: Duration::try_from_secs_f64(every).unwrap_or_default(), jitter, only_ims, seed }
+    }
+
     /// Its name on the command line.
     pub fn name(&self) -> &'static str {
         match self {
+            Mode::Browse { .. } => "browse",
             Mode::Poll { .. } => "poll",
             Mode::Hold { .. } => "hold",
             Mode::Stall { .. } => "stall",
@@ -167,13 +244,18 @@ impl Common {
         self.head_with(method, path, &[])
     }
 
+    /// The first path, in most modes the only one.
+    pub fn path(&self) -> &str {
+        self.path.first().map_or("/", String::as_str)
+    }
+
+    pub fn seconds(&self, mode: &Mode) -> f64 {
+        self.seconds.unwrap_or(if matches!(mode, Mode::Browse { .. }) { 60.0 } else { 8.0 })
+    }
+
     /// The same with fields of its own, which stand in place of those of all requests that have their names.
     pub fn head_with(&self, method: &str, path: &str, own: &[&str]) -> String {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.addr);
-        let same = |line: &str, other: &str| match (requests::name(line), requests::name(other)) {
-            (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
-            _ => false,
-        };
         let of_all = self.header.iter().map(String::as_str).filter(|line| !own.iter().any(|field| same(field, line)));
         for line in of_all.chain(own.iter().copied()) {
             head.push_str(line);
@@ -184,17 +266,31 @@ impl Common {
 
     /// A whole GET request.
     pub fn request(&self) -> Vec<u8> {
-        (self.head("GET", &self.path) + "\r\n").into_bytes()
+        (self.head("GET", self.path()) + "\r\n").into_bytes()
     }
 
-    fn fault(&self) -> Option<&'static str> {
+    fn fault(&self, mode: &Mode) -> Option<&'static str> {
+        let browses = matches!(mode, Mode::Browse { .. });
+        let habits = mode.habits();
         let rules = [
+            (self.path.len() == 1 || browses, "one --path, unless it is to be browsed"),
+            (
+                self.seconds(mode) <= LONGEST && self.timeout <= LONGEST && habits.every.as_secs_f64() <= LONGEST,
+                "nothing takes longer than a year",
+            ),
+            (
+                !habits.every.is_zero() && (0.0..=10.0).contains(&habits.jitter),
+                "--every is positive, --jitter at least 0 and at most 10",
+            ),
             (self.addr.ip().is_loopback(), "--addr is not a loopback address, and crowd is for no other"),
-            (self.path.starts_with('/'), "--path begins with a slash"),
+            (
+                self.path.iter().all(|path| path.starts_with('/') && !path.contains([' ', '\r', '\n'])),
+                "--path begins with a slash and has no space",
+            ),
             (self.connections > 0 && self.threads > 0, "there is at least one connection and one thread"),
             (self.connections >= self.threads, "there are at least as many connections as threads"),
             (
-                self.rate > 0.0 && self.seconds > 0.0 && self.timeout > 0.0,
+                self.rate > 0.0 && self.seconds(mode) > 0.0 && self.timeout > 0.0,
                 "--rate, --seconds and --timeout are positive",
             ),
             (self.header.iter().all(|line| line.contains(':')), "--header is a name, a colon and a value"),
@@ -209,9 +305,22 @@ impl Common {
 
 /// The arguments of this process; ends it where they are wrong.
 pub fn parse() -> Args {
-    let args = Args::parse();
-    if let Some(fault) = args.common.fault() {
+    let mut args = Args::parse();
+    if let Some(fault) = args.common.fault(&args.mode) {
         Args::command().error(ErrorKind::ValueValidation, fault).exit();
     }
+    if let Mode::Browse { bare: false, .. } = args.mode {
+        let own = &args.common.header;
+        let more: Vec<_> = BROWSER.iter().filter(|line| !own.iter().any(|field| same(field, line))).collect();
+        args.common.header.splice(..0, more.into_iter().map(|line| (*line).to_owned()));
+    }
     args
+}
+
+/// Two field lines have one name.
+fn same(line: &str, other: &str) -> bool {
+    match (requests::name(line), requests::name(other)) {
+        (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
+        _ => false,
+    }
 }

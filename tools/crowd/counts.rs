@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
+use crate::latency::Latencies;
+
 /// The counts of a thread, or of all together.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -23,15 +25,31 @@ pub struct Counts {
     pub reconnects: u64,
     /// Connections at the end.
     pub open: u64,
-    /// Of every answer, in microseconds.
-    pub latencies: Vec<u32>,
+    /// Of every answer.
+    pub latencies: Latencies,
+    pub browse: Browse,
+}
+
+/// What browsers count besides.
+#[derive(Debug, Default)]
+pub struct Browse {
+    /// From the first step of a connection to its last.
+    pub connects: Latencies,
+    /// Requests that were sent again, since the server had closed the connection when they came.
+    pub retries: u64,
+    /// Bytes of bodies that have come, and those that would have if a 304 had been a 200.
+    pub body_bytes: u64,
+    pub saved_bytes: u64,
+    /// Requests that had no answer at the end, and the longest that one of them had waited.
+    pub unanswered: u64,
+    pub waited: Duration,
 }
 
 impl Counts {
     /// An answer that took so long.
     pub fn answer(&mut self, status: u16, took: Duration) {
         *self.answers.entry(status).or_default() += 1;
-        self.latencies.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+        self.latencies.add(took);
     }
 
     /// Something that came to nothing.
@@ -53,11 +71,26 @@ impl Counts {
         self.open += other.open;
         other.answers.into_iter().for_each(|(status, count)| *self.answers.entry(status).or_default() += count);
         other.failures.into_iter().for_each(|(how, count)| *self.failures.entry(how).or_default() += count);
-        self.latencies.extend(other.latencies);
+        self.latencies.merge(other.latencies);
+        self.browse.connects.merge(other.browse.connects);
+        self.browse.retries += other.browse.retries;
+        self.browse.body_bytes += other.browse.body_bytes;
+        self.browse.saved_bytes += other.browse.saved_bytes;
+        self.browse.unanswered += other.browse.unanswered;
+        self.browse.waited = self.browse.waited.max(other.browse.waited);
+    }
+
+    /// Answers of all kinds.
+    pub fn answered(&self) -> u64 {
+        self.answers.values().sum()
+    }
+
+    pub fn failed(&self) -> u64 {
+        self.failures.values().sum()
     }
 
     /// All of it, for the reader of the report.
-    pub fn report(&mut self) -> Value {
+    pub fn report(&self) -> Value {
         json!({
             "actions": self.acted,
             "actions_skipped": self.skipped,
@@ -66,26 +99,13 @@ impl Counts {
             "sent_bytes": self.sent_bytes,
             "received_bytes": self.received_bytes,
             "answers": self.answers.iter().map(|(status, count)| (status.to_string(), json!(count))).collect::<serde_json::Map<_, _>>(),
-            "failed": self.failures.values().sum::<u64>(),
+            "failed": self.failed(),
             "failures": self.failures,
             "closed_by_server": self.closed_by_server,
             "reset_by_server": self.reset_by_server,
             "reconnects": self.reconnects,
             "open": self.open,
-            "latency_us": self.latency(),
+            "latency_us": self.latencies.report(),
         })
-    }
-
-    fn latency(&mut self) -> Value {
-        self.latencies.sort_unstable();
-        let Some(most) = self.latencies.last() else {
-            return Value::Null;
-        };
-        let at = |share: f64| {
-            // The smallest that so large a share does not exceed.
-            let rank = (share * self.latencies.len() as f64).ceil() as usize;
-            self.latencies[rank.clamp(1, self.latencies.len()) - 1]
-        };
-        json!({ "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999), "max": most })
     }
 }

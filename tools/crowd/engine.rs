@@ -1,32 +1,33 @@
 //! Threads, each with its share of the connections, from the first connect to the report.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::epoll::{Event, EventFlags},
-    process::{Resource, getrlimit, setrlimit},
-};
-use serde_json::{Value, json};
-
 use crate::{
     args::{Args, Mode},
     asker::Asker,
+    browser::Browsers,
     comer::Comer,
     counts::Counts,
     pace::Pace,
     pool::Pool,
+    progress::{Progress, Told},
+    report::Outcome,
     requests::{Requests, Turn},
     sockets::Special,
     stall::Staller,
     writer::Writer,
+};
+use rustix::{
+    event::epoll::{Event, EventFlags},
+    process::{Resource, getrlimit, setrlimit},
 };
 
 /// How often a mode looks at all its connections.
@@ -47,10 +48,24 @@ pub trait Script {
     fn is_settled(&self, _: &Pool) -> bool {
         true
     }
+    /// When something is due, if it keeps times of its own.
+    fn next(&self) -> Option<Instant> {
+        None
+    }
+    /// Does what is due by now.
+    fn wake(&mut self, _: &mut Pool, _: Instant) {}
+    /// Nothing more falls due from now on.
+    fn last_call(&mut self) {}
+    /// What is still awaited is not waited for.
+    fn give_up(&mut self, _: &mut Pool) {}
+    /// Why it makes no sense to go on.
+    fn fault(&mut self) -> Option<String> {
+        None
+    }
 }
 
-/// Does what was asked for, and reports it.
-pub fn run(args: &Args) -> io::Result<Value> {
+/// Does what was asked for.
+pub fn run(args: &Args) -> io::Result<Outcome> {
     raise_descriptor_limit(args)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -60,7 +75,7 @@ pub fn run(args: &Args) -> io::Result<Value> {
         Mode::Poll { requests: Some(file), .. } => Requests::load(&args.common, file)?,
         _ => Requests::one(&args.common),
     });
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(Progress::new(args.common.seconds(&args.mode)));
     let start = Instant::now();
     let threads: Vec<_> = (0..args.common.threads)
         .map(|index| {
@@ -69,28 +84,15 @@ pub fn run(args: &Args) -> io::Result<Value> {
             thread::spawn(move || Thread { args: &args, index, requests, stop: &stop, progress: &progress }.run())
         })
         .collect();
-    let (mut ramp, mut all) = (Counts::default(), Counts::default());
-    for thread in threads {
-        let (before, after) = thread.join().map_err(|_| io::Error::other("a thread panicked"))??;
+    let (mut ramp, mut counts) = (Counts::default(), Counts::default());
+    let ended: Vec<_> = threads.into_iter().map(thread::JoinHandle::join).collect();
+    progress.end();
+    for thread in ended {
+        let (before, after) = thread.map_err(|_| io::Error::other("a thread panicked"))??;
         ramp.add(before);
-        all.add(after);
+        counts.add(after);
     }
-    let common = &args.common;
-    let mut report = json!({
-        "mode": args.mode.name(),
-        "addr": common.addr.to_string(),
-        "path": common.path,
-        "connections": common.connections,
-        "threads": common.threads,
-        "rate": common.rate,
-        "seconds": common.seconds,
-        "elapsed": start.elapsed().as_secs_f64(),
-    });
-    if let (Some(report), Value::Object(counted)) = (report.as_object_mut(), all.report()) {
-        report.extend(counted);
-        report.insert("ramp".into(), ramp.report());
-    }
-    Ok(report)
+    Ok(Outcome { elapsed: start.elapsed(), ramp, counts })
 }
 
 /// The limit holds for every table of descriptors, of which each thread has its own.
@@ -98,13 +100,19 @@ fn raise_descriptor_limit(args: &Args) -> io::Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit)?;
-    let most = limit.maximum.map_or(u64::MAX, |most| most.saturating_sub(OWN));
-    let needed = u64::from(args.common.connections.div_ceil(args.common.threads));
+    let Some(maximum) = limit.maximum else { return Ok(()) };
+    let most = maximum.saturating_sub(OWN).max(1);
+    let connections = u64::from(args.common.connections);
+    let needed = connections.div_ceil(args.common.threads.into());
     if needed <= most {
         return Ok(());
     }
-    let threads = u64::from(args.common.connections).div_ceil(most);
-    let fault = format!("a thread can hold {most} connections here; take --threads {threads}");
+    let fault = format!(
+        "{needed} connections a thread are more than the limit of open files allows (ulimit -Hn: {maximum}); take --threads {}, \
+         or raise it for this shell: prlimit --pid $$ --nofile={} (as root)",
+        connections.div_ceil(most),
+        needed + OWN
+    );
     Err(io::Error::other(fault))
 }
 
@@ -114,28 +122,6 @@ struct Thread<'a> {
     requests: Turn,
     stop: &'a AtomicBool,
     progress: &'a Progress,
-}
-
-/// What somebody who waits may want to see.
-#[derive(Default)]
-struct Progress {
-    connected: AtomicU64,
-    answered: AtomicU64,
-}
-
-impl Progress {
-    /// Adds what a thread has done since it did so last, and shows all of it if `shows`.
-    fn add(&self, counts: &Counts, told: &mut (u64, u64), shows: bool) {
-        let now = (counts.connected, counts.answers.values().sum());
-        self.connected.fetch_add(now.0 - told.0, Ordering::Relaxed);
-        self.answered.fetch_add(now.1 - told.1, Ordering::Relaxed);
-        *told = now;
-        if shows {
-            let (connected, answered) = (self.connected.load(Ordering::Relaxed), self.answered.load(Ordering::Relaxed));
-            // It is no loss where it cannot be shown.
-            let _ = write!(io::stderr(), "\r{connected} connected, {answered} answered ");
-        }
-    }
 }
 
 impl Thread<'_> {
@@ -149,8 +135,15 @@ impl Thread<'_> {
         let share = f64::from(size) / f64::from(common.connections);
         let rate = common.rate * share;
         let mut ramp = Counts::default();
-        let (mut script, period) = self.script(size);
-        if let Some(every) = self.asks_every() {
+        let (mut script, period) = self.script(first, size);
+        let time = Duration::from_secs_f64(common.seconds(&self.args.mode));
+        let nothing = || Pace::new(Instant::now(), 1.0).up_to(0);
+        if let Mode::Browse { .. } = self.args.mode {
+            self.drive(&mut *script, &mut pool, nothing(), time, false)?;
+            script.last_call();
+            self.drive(&mut *script, &mut pool, nothing(), Duration::from_secs_f64(common.timeout), true)?;
+            script.give_up(&mut pool);
+        } else if let Some(every) = self.asks_every() {
             let connecting = if matches!(self.args.mode, Mode::Poll { .. }) { rate.max(1000.0) } else { rate };
             let all = Pace::new(Instant::now(), connecting).up_to(size.into());
             let patience = f64::from(size) / connecting + common.timeout;
@@ -158,13 +151,13 @@ impl Thread<'_> {
             ramp = std::mem::take(&mut pool.counts);
             let polls = match every {
                 Some(every) => Pace::new(Instant::now(), every * share),
-                None => Pace::new(Instant::now(), 1.0).up_to(0),
+                None => nothing(),
             };
-            self.drive(&mut *script, &mut pool, polls, Duration::from_secs_f64(common.seconds), false)?;
+            self.drive(&mut *script, &mut pool, polls, time, false)?;
         } else {
             let rate = period.map_or(rate, |period| rate.min(f64::from(size) / period));
             let acts = Pace::new(Instant::now(), rate).skipping();
-            self.drive(&mut *script, &mut pool, acts, Duration::from_secs_f64(common.seconds), false)?;
+            self.drive(&mut *script, &mut pool, acts, time, false)?;
         }
         Ok((ramp, pool.finish()))
     }
@@ -180,7 +173,7 @@ impl Thread<'_> {
     ) -> io::Result<()> {
         let start = Instant::now();
         let (end, mut tick) = (start + time, start + TICK);
-        let (mut told, shows) = ((0, 0), self.index == 0 && io::stderr().is_terminal());
+        let mut told = Told::default();
         let mut ready: Vec<Event> = Vec::with_capacity(512);
         loop {
             let now = Instant::now();
@@ -194,23 +187,34 @@ impl Thread<'_> {
             }
             if now >= tick {
                 script.tick(pool, now);
-                self.progress.add(&pool.counts, &mut told, shows);
+                self.progress.add(&pool.counts, &mut told);
+                if self.index == 0 {
+                    self.progress.show(if settles { Duration::ZERO } else { now - start });
+                }
                 tick = now + TICK;
             }
-            pool.wait(&mut ready, pace.next().map_or(tick, |due| due.min(tick)).min(end))?;
+            script.wake(pool, now);
+            let times = [pace.next(), script.next(), Some(tick), Some(end)];
+            pool.wait(&mut ready, times.into_iter().flatten().min().unwrap_or(end))?;
             for event in &ready {
                 script.ready(pool, event.data.u64() as usize, event.flags);
             }
+            if let Some(fault) = script.fault() {
+                self.stop.store(true, Ordering::Relaxed);
+                return Err(io::Error::other(fault));
+            }
         }
+        self.progress.add(&pool.counts, &mut told);
         pool.counts.acted += pace.acted();
         pool.counts.skipped += pace.skipped();
         Ok(())
     }
 
     /// The script of the mode, and the seconds in which it visits each of its connections once, if it is bound to any.
-    fn script(&self, size: u32) -> (Box<dyn Script>, Option<f64>) {
+    fn script(&self, first: u32, size: u32) -> (Box<dyn Script>, Option<f64>) {
         let common = &self.args.common;
         match self.args.mode {
+            Mode::Browse { .. } => (Box::new(Browsers::new(common, self.args.mode.habits(), first, size)), None),
             Mode::Poll { requests_per_connection, .. } => {
                 (Box::new(Asker::new(common, self.requests.clone(), size, requests_per_connection)), None)
             }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     os::fd::OwnedFd,
     time::{Duration, Instant},
 };
@@ -80,6 +81,11 @@ impl Pool {
         })
     }
 
+    /// The server.
+    pub fn addr(&self) -> SocketAddr {
+        self.common.addr
+    }
+
     /// The number of a slot among those of all threads.
     pub fn number(&self, slot: usize) -> u32 {
         self.first + slot as u32
@@ -87,6 +93,11 @@ impl Pool {
 
     /// Begins to connect. Where that fails it is counted, and the slot stays closed.
     pub fn open(&mut self, slot: usize, interest: EventFlags) -> bool {
+        self.try_open(slot, interest).map_err(|how| self.counts.fail(how)).is_ok()
+    }
+
+    /// The same, but why it fails is for the caller to count.
+    pub fn try_open(&mut self, slot: usize, interest: EventFlags) -> Result<(), &'static str> {
         let number = self.number(slot);
         let line = &mut self.lines[slot];
         *line = Line { since: Some(Instant::now()), stage: Stage::Connecting, ..Line::default() };
@@ -95,13 +106,15 @@ impl Pool {
             Ok(socket)
         });
         match opened {
-            Ok(socket) => self.lines[slot].socket = Some(socket),
+            Ok(socket) => {
+                self.lines[slot].socket = Some(socket);
+                Ok(())
+            }
             Err(error) => {
                 self.lines[slot].stage = Stage::Closed;
-                self.counts.fail(name_of(error.raw_os_error().unwrap_or(0)));
+                Err(name_of(error.raw_os_error().unwrap_or(0)))
             }
         }
-        self.lines[slot].socket.is_some()
     }
 
     /// Notes that a connection which was being made is open now. False: it cannot be made, which is for the caller to count.

@@ -24,7 +24,7 @@ pub struct Staller {
 impl Staller {
     pub fn new(common: &Common, trickle: u32, files: u32) -> Self {
         let request = |file: u32| {
-            let path = common.path.replace("{}", &file.to_string());
+            let path = common.path().replace("{}", &file.to_string());
             (common.head("GET", &path) + "\r\n").into_bytes()
         };
         Self { requests: (0..files.max(1)).map(request).collect(), trickle: trickle as usize, next: 0 }

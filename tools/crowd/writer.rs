@@ -43,16 +43,16 @@ impl Writer {
     pub fn new(common: &Common, mode: &Mode) -> Self {
         let (way, texts) = match *mode {
             Mode::SlowBody { .. } => {
-                let first = common.head("POST", &common.path) + "Content-Length: 60000\r\n\r\n";
+                let first = common.head("POST", common.path()) + "Content-Length: 60000\r\n\r\n";
                 (Way::Drip, vec![Text::new(first, "a")])
             }
             Mode::LateHead { header_timeout } => {
-                let first = common.head("GET", &common.path) + "\r\n";
+                let first = common.head("GET", common.path()) + "\r\n";
                 (Way::Late(Duration::from_secs_f64(header_timeout)), vec![Text::new(first, "\r\n")])
             }
-            Mode::NeverRead => (Way::Deaf, vec![Text::block("", common.head("GET", &common.path) + "\r\n")]),
+            Mode::NeverRead => (Way::Deaf, vec![Text::block("", common.head("GET", common.path()) + "\r\n")]),
             Mode::Garbage { bytes } => (Way::Flood(bytes), garbage(common)),
-            _ => (Way::Drip, vec![Text::new(common.head("GET", &common.path), "X-Slow: as can be\r\n")]),
+            _ => (Way::Drip, vec![Text::new(common.head("GET", common.path()), "X-Slow: as can be\r\n")]),
         };
         Self { way, texts, next: 0 }
     }
@@ -215,7 +215,7 @@ fn garbage(common: &Common) -> Vec<Text> {
         Text::new("", noise),
         Text::block("", common.head("GET", "/no/such/file") + &missing + "\r\n"),
         Text::block("", "\r\n"),
-        Text::block(common.head("POST", &common.path) + "Transfer-Encoding: chunked\r\n\r\n", "1\r\na\r\n"),
-        Text::block(common.head("GET", &common.path) + "X-Long: ", "a"),
+        Text::block(common.head("POST", common.path()) + "Transfer-Encoding: chunked\r\n\r\n", "1\r\na\r\n"),
+        Text::block(common.head("GET", common.path()) + "X-Long: ", "a"),
     ]
 }
