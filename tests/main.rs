@@ -28,7 +28,7 @@
 //! - [`browser`], [`browser_market`], [`clients`], [`metrics`], [`strace`]: foreign eyes. `tools/test` installs what they need.
 //!   [`devtools`] drives a page that stays open.
 //! - [`myzip`], [`myzip_faults`], [`mz`]: the program, the program when things go wrong, and what it makes. [`ticker`]: the
-//!   other program.
+//!   other program. [`crowd_browse`]: the client of benchmarks, against a server that lies.
 //!
 //! `CLOUDIA_TEST_IO=auto|uring|epoll` runs everything on that driver, `CLOUDIA_TEST_SEED=N` repeats what
 //! a seed did, `CLOUDIA_TEST_ROUNDS=N` is for how long [`fuzz`] goes on, `CLOUDIA_TEST_STEPS=N` for how long [`simulation`].
@@ -48,6 +48,7 @@ mod cases;
 mod clients;
 mod conn;
 mod crowd;
+mod crowd_browse;
 mod deadlines;
 mod devtools;
 mod drain;

@@ -35,7 +35,7 @@ impl Progress {
             Some(Duration::from_secs_f64(seconds).as_millis() as u64),
             ProgressDrawTarget::hidden(),
         );
-        if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} [{bar:24}] {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} [{bar:16}] {msg}") {
             bar.set_style(style);
         }
         // Elsewhere it would be one line of many in a file.
