@@ -59,23 +59,38 @@ def raise_descriptor_limit():
     return limit
 
 
+def favour(task):
+    """Lets a thread run before all ordinary ones, as soon as it has something to do: other work on this machine is no part
+    of what is measured."""
+    try:
+        os.sched_setscheduler(task, os.SCHED_FIFO, os.sched_param(1))
+        return True
+    except OSError:
+        return False
+
+
 # Servers
 
 
 class Server:
-    """A server that is started afresh for every round, alone on its core.
+    """A server that is started afresh for every round, alone on its core, or on several.
 
-    `path` is what it is asked for; `check` is called with the server once it has answered.
+    `path` is what it is asked for; `check` is called with the server once it has answered. `config` is a file of peers/, and
+    `marks` are what is filled in there and in the command, besides what every server is told.
     """
 
-    def __init__(self, name, command, version, work, core, path, check, config=None):
+    patience = 10  # seconds until the first answer
+
+    def __init__(self, name, command, version, work, core, path, check, config=None, marks=None):
         self.name, self.command, self.version = name, [str(word) for word in command], version
-        self.work, self.core, self.path, self.check = work, core, path, check
-        self.template, self.config = config, config and (HERE / config).read_text()
+        self.work, self.path, self.check = work, path, check
+        self.cores = {core} if isinstance(core, int) else set(core)
+        self.template, self.config = config, config and (HERE / "peers" / config).read_text()
+        self.marks = marks or {}
 
     def __enter__(self):
         self.port = free_port()
-        known = {
+        known = self.marks | {
             "@DIR@": self.work,
             "@PORT@": self.port,
             "@CONNECTIONS@": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
@@ -90,7 +105,7 @@ class Server:
             stderr=subprocess.STDOUT,
             # A session of its own: by it all its processes are found, and Ctrl-C is ours alone.
             start_new_session=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, {self.core}),
+            preexec_fn=lambda: os.sched_setaffinity(0, self.cores),
         )
         try:
             self.head, self.body = self.first_answer()
@@ -113,7 +128,7 @@ class Server:
         self.log.close()
 
     def first_answer(self):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=5) as client:
@@ -123,15 +138,20 @@ class Server:
                         return head, body
             except OSError:
                 pass  # not listening yet
-            time.sleep(0.05)
+            time.sleep(0.02)
         self.log.seek(0)
         logs = [self.log.read(), *(p.read_text() for p in self.work.glob(f"{self.name}.log"))]
         fail(f"{self.name} does not serve {self.path[:80]}; it said:\n" + "\n".join(logs)[-2000:])
 
-    def request(self, path=None):
-        fields = {"Host": f"127.0.0.1:{self.port}"} | BROWSER
+    def request(self, path=None, fields=()):
+        fields = {"Host": f"127.0.0.1:{self.port}"} | BROWSER | dict(fields)
         lines = [f"GET {path or self.path} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items()), "", ""]
         return "\r\n".join(lines).encode()
+
+    def shown_command(self):
+        """Names instead of paths: where a reader has them is the reader's affair."""
+        words = [fill(Path(word).name if Path(word).is_file() else word, {self.work: "@DIR@", ROOT: "."}) for word in self.command]
+        return " ".join(words)
 
     def processes(self):
         """Those of its session: the fourth field after the command's closing parenthesis."""
@@ -170,25 +190,27 @@ class Server:
 # Requests
 
 
-def cost(server, seconds, *script):
+def cost(server, seconds, *script, **how):
     """CPU time per request of a server that is warm."""
-    before, threads_before = server.cpu()
-    measured = wrk(server, seconds, *script)
-    after, threads_after = server.cpu()
+    before = server.cpu()
+    measured = wrk(server, seconds, *script, **how)
+    spent = between(before, server.cpu())
+    cpu = spent["cpu_seconds"]
+    return measured | {"server": server.name, **spent, "cpu_us_per_request": cpu * 1e6 / measured["requests"]}
+
+
+def between(before, after):
+    """CPU time between two readings of a server's clocks."""
+    (ticks_before, threads_before), (ticks_after, threads_after) = before, after
     # The threads' own clocks are exact, but one that ended takes its time with it; the process's
     # keeps that, in steps of 10 ms.
     exact = threads_before.keys() <= threads_after.keys() and bool(threads_before)
     if exact:
         cpu = (sum(threads_after.values()) - sum(threads_before.values())) / 1e9
     else:
-        cpu = (after - before) / os.sysconf("SC_CLK_TCK")
-    return measured | {
-        "server": server.name,
-        "cpu_seconds": cpu,
-        "clock": "schedstat" if exact else "stat",
-        "threads": by_name(threads_before, threads_after),
-        "cpu_us_per_request": cpu * 1e6 / measured["requests"],
-    }
+        cpu = (ticks_after - ticks_before) / os.sysconf("SC_CLK_TCK")
+    threads = by_name(threads_before, threads_after)
+    return {"cpu_seconds": cpu, "clock": "schedstat" if exact else "stat", "threads": threads}
 
 
 def by_name(before, after):
@@ -199,13 +221,13 @@ def by_name(before, after):
     return {name: seconds for name, seconds in sorted(spent.items()) if seconds > 0}
 
 
-def wrk(server, seconds, *script):
+def wrk(server, seconds, *script, connections=CLIENTS, fields=()):
     """Asks for the server's path, or for what a script and its words say."""
-    fields = [word for key, value in BROWSER.items() for word in ("-H", f"{key}: {value}")]
+    fields = [word for key, value in (BROWSER | dict(fields)).items() for word in ("-H", f"{key}: {value}")]
     script = [str(word) for word in script]
     lua, words = (["-s", script[0]], ["--", *script[1:]]) if script else ([], [])
     url = f"http://127.0.0.1:{server.port}{'/' if script else server.path}"
-    command = [locate("wrk"), "-t1", f"-c{CLIENTS}", f"-d{seconds}s", *fields, *lua, url, *words]
+    command = [locate("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", *fields, *lua, url, *words]
     done = subprocess.run(command, capture_output=True, text=True)
     counted = re.search(r"(\d+) requests in ", done.stdout)
     rate = re.search(r"Requests/sec: +([\d.]+)", done.stdout)
@@ -217,6 +239,12 @@ def wrk(server, seconds, *script):
     if received := re.search(r"^bytes received: (\d+)$", done.stdout, re.M):
         measured["wire_bytes"] = int(received[1]) / measured["requests"]
     return measured
+
+
+def connect(server):
+    client = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client
 
 
 def exchange(client, request):
@@ -235,6 +263,8 @@ def exchange(client, request):
 
 def whole(head, rest):
     """The body, or None while some of it is to come."""
+    if head.startswith(b"http/1.1 304 "):
+        return b""
     if length := re.search(rb"\r\ncontent-length: *(\d+)", head):
         return rest if len(rest) >= int(length[1]) else None
     if b"\r\ntransfer-encoding: chunked" not in head:
@@ -276,8 +306,7 @@ def of_servers(servers):
     wrk_version = version_of([locate("wrk"), "-v"]) if locate("wrk") else None
     return {
         "versions": {server.name: server.version for server in servers} | {"wrk": wrk_version},
-        # Names instead of paths: where a reader has them is the reader's affair.
-        "commands": {s.name: " ".join([Path(s.command[0]).name, *s.command[1:]]) for s in servers},
+        "commands": {server.name: server.shown_command() for server in servers},
         "request_headers": BROWSER,
         "configs": {s.template: s.config for s in servers if s.config},
     }
@@ -384,7 +413,7 @@ def free_port():
 
 def fill(text, known):
     for mark, value in known.items():
-        text = text.replace(mark, str(value))
+        text = text.replace(str(mark), str(value))
     return text
 
 
@@ -413,7 +442,11 @@ def say(message):
     print(f"bench: {message}", file=sys.stderr, flush=True)
 
 
+class Failed(SystemExit):
+    """What ends a run, unless it is a peer's own affair."""
+
+
 def fail(message):
-    sys.exit(f"bench: {message}")
+    raise Failed(f"bench: {message}")
 
 
