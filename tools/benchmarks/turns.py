@@ -155,7 +155,10 @@ class Crowd:
 
 def favour_serving(server):
     """What answers requests goes first on its core: latencies are then the server's, not those of what else the machine
-    does. cloudia's other threads are left to share the core with its workers, as they do elsewhere."""
+    does. cloudia's other threads are left to share the core with its workers, as they do elsewhere. Varnish and Caddy have
+    threads that wait for each other by spinning: they would wait for ever."""
+    if server.name in SLOW:
+        return False
     done = []
     for process in server.processes():
         for task in process.glob("task/*"):
