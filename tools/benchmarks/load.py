@@ -121,15 +121,25 @@ def mixed(run):
             "server_core_share": (server.cpu()[0] - before[0]) / TICKS / run.seconds,
         }
 
-    rounds += run.turns(servers, constant)
+    most = capacity(rounds)
+    able = [server for server in servers if most.get(server.name, 0) > 1.2 * rate]
+    rounds += run.turns(able, constant)
     run.note(f"Half load is {rate} requests a second for every server: half of what nginx answered from a full core.")
+    if unable := [name for name in most if name not in {server.name for server in able}]:
+        run.note(f"No latency at half load of {' and '.join(unable)}: that is more than a core of theirs answers, or nearly as much.")
     return servers, rounds
 
 
+def capacity(rounds):
+    """Requests a second of a full core, whatever the client had to spare."""
+    names = dict.fromkeys(entry["server"] for entry in rounds)
+    return {name: 1e6 / median(e["cpu_us_per_request"] for e in rounds if e["server"] == name) for name in names}
+
+
 def half_of_nginx(run, rounds):
-    """One rate for all: half of what the slowest serious peer manages on its core, whatever the client had to spare."""
-    nginx = [1e6 / entry["cpu_us_per_request"] for entry in rounds if entry["server"] == "nginx"]
-    return 2000 if run.quick or not nginx else round(median(nginx) / 2, -3)
+    """One rate for all: half of what the slowest serious peer manages on its core."""
+    nginx = capacity(rounds).get("nginx")
+    return 2000 if run.quick or not nginx else int(round(nginx / 2, -3))
 
 
 # Seconds: of starting and warming a server, and of measuring it. Slow peers take every second turn.
