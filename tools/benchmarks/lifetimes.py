@@ -136,6 +136,7 @@ def start(run):
     folder = run.work / "start"
     print(f"start      writing {count} files", flush=True)
     path, text = files.many(folder, count)
+    os.sync()  # what the disk has still to do is no part of a start
     site = files.Site(run.work / "started")
     site.data, asked = folder, "/" + str(path.relative_to(folder))
     site.texts[asked] = text

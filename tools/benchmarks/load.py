@@ -168,7 +168,8 @@ SCENES = [
         "mixed", "A mixture over 10,000 files",
         "60 % of the requests are answered 304, 35 % with a small file, 5 % with one of 50 KB compressed; which of 10,000 files follows Zipf's law. "
         "CPU time is counted with 64 connections that ask as fast as they are answered; latency at a constant rate, from when a request was due.",
-        [CPU, RATE, Figure("p99_us", "99th percentile of latency at half load", "µs", 0), Figure("p50_us", "median latency at half load", "µs", 0)],
+        [CPU, RATE, Figure("p99_us", "99th percentile of latency at half load", "µs", 0), Figure("p50_us", "median latency at half load", "µs", 0),
+         Figure("server_core_share", "the server at half load", "of a core")],
         [Target(CPU.key, 1.0, under=BEST, variant=""), Target("p99_us", 1.03, under="nginx", variant="half load")],
         mixed, minutes(2, 8),
     ),
