@@ -123,7 +123,7 @@ def crowd(run):
         favoured = favour_serving(server)
         known = established()
         with Crowd(run, server, "hold", headers=BROWSER, path=files.SMALL, connections=count, every=every, rate=ramp,
-                   threads=THREADS, seconds=window + every + 2) as clients:
+                   threads=THREADS, seconds=window + 4) as clients:
             deadline = time.monotonic() + 30 + 3 * count / ramp
             # Both ends are here.
             while established() - known < 2 * count and time.monotonic() < deadline:
@@ -156,7 +156,7 @@ SCENES = [
         f"{CLIENTS} clients, each of which connects again as soon as its answer has come and it has closed.",
         [Figure("cpu_us_per_connection", "CPU time per connection", "µs"), Figure("connections_per_second", "connections a second", "/s", 0, False)],
         [Target("cpu_us_per_connection", 0.88, under="nginx"), Target("cpu_us_per_connection", 1.05, under="h2o")],
-        churn, lambda args, peers: args.rounds * (1 + peers) * (1.6 + args.seconds) / 60,
+        churn, lambda args, peers: args.rounds * (1 + peers) * (1.5 + args.seconds) / 60,
     ),
     Scene(
         "idle", "Private memory per idle connection",
@@ -164,13 +164,13 @@ SCENES = [
         "such as nginx's table of connections, is not in it, and the kernel's sockets come on top, the same for all.",
         [Figure("bytes_per_connection", "private bytes per idle connection", "bytes", 0), Figure("private_mib", "private memory in all", "MiB", 1)],
         [Target("bytes_per_connection", 280)],
-        idle, lambda args, peers: min(args.rounds, 3) * (1 + peers) * 11 / 60,
+        idle, lambda args, peers: min(args.rounds, 3) * peers * 11 / 60,
     ),
     Scene(
         "crowd", "100,000 browsers that poll every ten seconds",
         "10,000 requests a second on 100,000 connections: of what a core does for them, and how long they wait, from when a request was due.",
         [Figure("core_share", "share of a core", "of a core", 3), Figure("p99_ms", "99th percentile of latency", "ms"), Figure("p50_ms", "median latency", "ms")],
         [Target("core_share", 1.2, under="floor"), Target("p99_ms", 10)],
-        crowd, lambda args, peers: min(args.rounds, 3) * 2 * 45 / 60, peers=False,
+        crowd, lambda args, peers: min(args.rounds, 3) * 2 * 34 / 60, peers=False,
     ),
 ]

@@ -207,7 +207,7 @@ def quotes(run):
     """A program of its own: it has other servers, and pages of its own."""
     words = ["fresh5", "tick"] if run.quick else ["repeat50", "repeat5", "fresh50", "fresh5", "tick"]
     command = [sys.executable, HERE / "quotes", *words, "--output", run.args.output, "--cloudia", run.args.cloudia]
-    command += ["--quick"] if run.quick else ["--rounds", min(run.rounds, 4), "--duration", min(run.args.seconds, 3), "--ticks", 20]
+    command += ["--quick"] if run.quick else ["--rounds", min(run.rounds, 3), "--duration", run.args.seconds, "--ticks", 20]
     # It is given back both cores, and pins what it starts by itself.
     mine = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {run.stable.core, run.stable.client_core})
@@ -261,7 +261,7 @@ SCENES = [
     Scene(
         "quotes", "Lists of quotes",
         "Joined and compressed for each request: see its own page.",
-        [], [], quotes, lambda args, peers: min(args.rounds, 4) * 4 * 3 * (2 + min(args.seconds, 3)) / 60 + 1.2, peers=False,
+        [], [], quotes, lambda args, peers: min(args.rounds, 3) * 4 * 3 * (1.6 + args.seconds) / 60 + 1.2, peers=False,
     ),
     Scene(
         "start", "From nothing to 100,000 files",

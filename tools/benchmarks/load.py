@@ -102,7 +102,7 @@ def mixed(run):
 
     def closed(server, _):
         # The whole list once: every cache has what it can hold.
-        wrk(server, 1 if run.quick else 3, LISTED, listed)
+        wrk(server, 1 if run.quick else 2, LISTED, listed)
         until_quiet(server)
         yield cost(server, run.seconds, LISTED, listed)
 
@@ -110,7 +110,7 @@ def mixed(run):
     rate = half_of_nginx(run, rounds)
 
     def constant(server, _):
-        wrk(server, 1 if run.quick else 3, LISTED, listed)
+        wrk(server, 1 if run.quick else 2, LISTED, listed)
         favoured = favour_serving(server)
         before = server.cpu()
         counted = run.crowd(server, "poll", headers=BROWSER, requests=listed, connections=CLIENTS, rate=rate, seconds=run.seconds)
@@ -142,11 +142,9 @@ def half_of_nginx(run, rounds):
     return 2000 if run.quick or not nginx else int(round(nginx / 2, -3))
 
 
-# Seconds: of starting and warming a server, and of measuring it. Slow peers take every second turn.
-
-
-def minutes(variants, warming=1.6, factor=1.0):
-    return lambda args, peers: args.rounds * (2 + peers - 0.5 * min(peers, 2)) * (warming + variants * args.seconds * factor) / 60
+def minutes(variants, warming=1.5):
+    """Of starting and warming each server, and of measuring it. Two peers take half as many turns."""
+    return lambda args, peers: args.rounds * (2 + peers - 0.6 * min(peers, 2)) * (warming + variants * args.seconds) / 60
 
 
 SCENES = [
@@ -171,7 +169,7 @@ SCENES = [
         [CPU, RATE, Figure("p99_us", "99th percentile of latency at half load", "µs", 0), Figure("p50_us", "median latency at half load", "µs", 0),
          Figure("server_core_share", "the server at half load", "of a core")],
         [Target(CPU.key, 1.0, under=BEST, variant=""), Target("p99_us", 1.03, under="nginx", variant="half load")],
-        mixed, minutes(2, 8),
+        mixed, minutes(1.7, 4),
     ),
     Scene(
         "pipeline", "Sixteen requests at once",

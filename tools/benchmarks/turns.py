@@ -93,7 +93,7 @@ class Run:
             # Nobody always follows the same one.
             at = number % len(servers)
             for server in servers[at:] + servers[:at]:
-                if server.name in self.skipped or server.name in SLOW and number >= max(1, (rounds + 1) // 2):
+                if server.name in self.skipped or server.name in SLOW and number >= max(1, rounds // 2):
                     continue
                 try:
                     with server:
