@@ -29,6 +29,8 @@ def churn(run):
         counted = run.crowd(server, "churn", ask=True, headers=BROWSER, path=files.SMALL, connections=CLIENTS, rate=1_000_000,
                             seconds=run.seconds, sources=64)
         spent, answered = between(before, server.cpu()), sum(counted["answers"].values())
+        if not answered:
+            fail(f"{server.name} answers nobody in churn")
         yield spent | {
             "connections": answered, "cpu_us_per_connection": spent["cpu_seconds"] * 1e6 / answered,
             "connections_per_second": answered / counted["elapsed"],
