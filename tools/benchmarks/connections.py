@@ -11,7 +11,7 @@ import files
 from common import BROWSER, CLIENTS, between, connect, exchange, fail
 from load import until_quiet, warm
 from peers import same
-from turns import Crowd, Figure, Scene, Target, favour_serving
+from turns import Crowd, Figure, Scene, Target
 
 WARMED = 50  # idle connections of the first reading: what a server sets up once is behind it
 CROWD, EVERY, THREADS = 100_000, 10, 6
@@ -122,7 +122,6 @@ def crowd(run):
 
     def measure(server, _):
         until_quiet(server)
-        favoured = favour_serving(server)
         known = established()
         with Crowd(run, server, "hold", headers=BROWSER, path=files.SMALL, connections=count, every=every, rate=ramp,
                    threads=THREADS, seconds=window + 4) as clients:
@@ -140,7 +139,7 @@ def crowd(run):
             fail(f"{server.name} held {counted['open']} of {count} connections")
         latency = counted["latency_us"]
         yield spent | {
-            "connections": count, "favoured": favoured, "core_share": spent["cpu_seconds"] / elapsed, "polls": counted["requests"],
+            "connections": count, "core_share": spent["cpu_seconds"] / elapsed, "polls": counted["requests"],
             "p50_ms": latency["p50"] / 1000, "p99_ms": latency["p99"] / 1000, "max_ms": latency["max"] / 1000,
         }
 

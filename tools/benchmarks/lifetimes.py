@@ -12,7 +12,7 @@ import files
 from common import BROWSER, CLIENTS, HERE, ROOT, between, connect, exchange, fail, wrk
 from load import until_quiet
 from peers import same
-from turns import Crowd, Figure, Scene, Target, favour_serving
+from turns import Crowd, Figure, Scene, Target
 
 CHANGES, CHANGING = 1000, 10_000  # a second, among so many files
 PATIENCE = 10.0  # seconds until a change must be served
@@ -42,9 +42,8 @@ def change(run):
         # It compresses again what it has compressed in haste, from a few seconds after it has begun.
         time.sleep(0 if run.quick else 4)
         until_quiet(server, 0.1 if run.quick else 1)
-        favoured = favour_serving(server)
         for changing in (False, True) if number % 2 == 0 else (True, False):
-            yield {"favoured": favoured} | watched(run, server, site.data, [site.data / path[1:] for path in paths], texts, listed, changing)
+            yield watched(run, server, site.data, [site.data / path[1:] for path in paths], texts, listed, changing)
 
     rounds = run.turns([server], measure)
     # The two conditions stand beside each other as servers do.

@@ -7,7 +7,7 @@ from statistics import median
 import files
 from common import BROWSER, CLIENTS, HERE, connect, cost, exchange, fail, wrk
 from peers import same, same_list, validator
-from turns import BEST, Figure, Scene, Target, favour_serving
+from turns import BEST, Figure, Scene, Target
 
 CPU = Figure("cpu_us_per_request", "CPU time per request", "µs")
 RATE = Figure("requests_per_second", "requests a second, as the client saw them", "requests/s", 0, False)
@@ -111,12 +111,11 @@ def mixed(run):
 
     def constant(server, _):
         wrk(server, 1 if run.quick else 2, LISTED, listed)
-        favoured = favour_serving(server)
         before = server.cpu()
         counted = run.crowd(server, "poll", headers=BROWSER, requests=listed, connections=CLIENTS, rate=rate, seconds=run.seconds)
         latency = counted["latency_us"]
         yield {
-            "variant": "half load", "rate": rate, "favoured": favoured, "p50_us": latency["p50"], "p99_us": latency["p99"],
+            "variant": "half load", "rate": rate, "p50_us": latency["p50"], "p99_us": latency["p99"],
             "p999_us": latency["p999"], "answers": counted["answers"],
             "server_core_share": (server.cpu()[0] - before[0]) / TICKS / run.seconds,
         }

@@ -6,7 +6,7 @@ import subprocess
 import time
 from typing import Callable
 
-from common import ROOT, TARGET, Failed, favour, fail, middle, say, shown
+from common import ROOT, TARGET, Failed, fail, middle, say, shown
 from peers import OPTIONAL, SLOW
 
 # The best of all others in a round.
@@ -119,7 +119,7 @@ class Run:
 
 
 class Crowd:
-    """tools/crowd, running. It goes first on its core where that is allowed."""
+    """tools/crowd, running."""
 
     def __init__(self, run, server, mode, headers=(), **words):
         command = [run.args.crowd.resolve(), mode, "--addr", f"127.0.0.1:{server.port}"]
@@ -128,9 +128,7 @@ class Crowd:
         for key, value in dict(headers).items():
             command += ["--header", f"{key}: {value}"]
         self.server, self.command = server, [str(word) for word in command]
-        self.process = subprocess.Popen(
-            self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=lambda: favour(0)
-        )
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 
     def __enter__(self):
         return self
@@ -151,20 +149,6 @@ class Crowd:
         if failed or strange:
             fail(f"{self.server.name}: {failed} requests of the crowd failed {result['failures']}, answers {strange}")
         return result
-
-
-def favour_serving(server):
-    """What answers requests goes first on its core: latencies are then the server's, not those of what else the machine
-    does. cloudia's other threads are left to share the core with its workers, as they do elsewhere. Varnish and Caddy have
-    threads that wait for each other by spinning: they would wait for ever."""
-    if server.name in SLOW:
-        return False
-    done = []
-    for process in server.processes():
-        for task in process.glob("task/*"):
-            if server.name != "cloudia" or (task / "comm").read_text().startswith("worker"):
-                done.append(favour(int(task.name)))
-    return bool(done) and all(done)
 
 
 # What is made of the rounds
