@@ -91,8 +91,9 @@ def dots(title, rows, names, remarks):
             # Side by side where they are alike.
             beside, value = y + 3 * (place - (len(shown) - 1) / 2), row_values[name]
             parts.append(circle(kind_of(name, names), x(value), beside, f"{name}: {value:.2f}×"))
-            if value > FAR:
-                parts.append(words(x(value) + 8, beside + 4, f"{value:.0f}×", "grey", size=11))
+        if beyond := [value for value in row_values.values() if value > FAR]:
+            more = "" if len(beyond) == 1 else "≥ "
+            parts.append(words(x(FAR) + 8, y + 5, f"{more}{min(beyond):.0f}×", "grey", size=11))
     parts += [words(16, bottom + 42 + 18 * number, remark, "grey", size=12) for number, remark in enumerate(remarks)]
     return card(title, bottom + 38 + 18 * len(remarks), parts)
 
